@@ -1,0 +1,83 @@
+# The index of what can be built. `scripts/inv build` sets the variables, checks and lays out the
+# packages (.artifacts/context) and then calls `docker buildx bake` with this file.
+
+variable "SOURCE_DATE_EPOCH" { default = "0" }
+variable "REVISION" { default = "unknown" }
+variable "DRIFTED" { default = "false" }
+variable "BUILDER" { default = "unknown" }
+variable "LOCK_BASE" { default = "unknown" }
+variable "LOCK_TENSORFLOW" { default = "unknown" }
+variable "LOCK_JUPYTER" { default = "unknown" }
+
+group "default" { targets = ["base", "tensorflow-cpu", "jupyter-cpu"] }
+
+target "_image" {
+  args   = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH }
+  attest = ["type=provenance,disabled=true", "type=sbom,disabled=true"]
+  # zstd: smaller and quicker to pull than gzip; docs/architecture.md has the measurements.
+  output = ["type=image,oci-mediatypes=true,compression=zstd,compression-level=9,force-compression=true"]
+  # With these an image can be rebuilt from itself alone.
+  labels = {
+    "org.opencontainers.image.revision" = REVISION
+    "org.opencontainers.image.vendor"   = "Hothouse"
+    "io.hothouse.builder"               = BUILDER
+    "io.hothouse.drifted"               = DRIFTED
+    "io.hothouse.epoch"                 = SOURCE_DATE_EPOCH
+  }
+}
+
+# Where layers are made. Not an image of ours, only a stage that the others share.
+target "_builder" {
+  # ADD unpacks a tar from the main context alone, so that is the packages' folder.
+  context    = ".artifacts/context/base"
+  contexts   = { scripts = "images/builder" }
+  dockerfile = "../../../images/builder/Dockerfile"
+  output     = ["type=cacheonly"]
+}
+
+target "base" {
+  inherits = ["_image"]
+  context  = "images/base"
+  labels = {
+    "org.opencontainers.image.title" = "hothouse/base"
+    "io.hothouse.lock"               = LOCK_BASE
+  }
+  contexts = { builder = "target:_builder", packages = ".artifacts/context/base" }
+  tags     = ["hothouse/base:latest"]
+}
+
+target "_tensorflow" {
+  inherits = ["_image"]
+  context  = "images/tensorflow"
+  labels = {
+    "org.opencontainers.image.title" = "hothouse/tensorflow"
+    "io.hothouse.lock"               = LOCK_TENSORFLOW
+  }
+  contexts = { base = "target:base", builder = "target:_builder" }
+}
+
+target "tensorflow-cpu" {
+  inherits = ["_tensorflow"]
+  contexts = { wheels = ".artifacts/context/tensorflow-cpu" }
+  tags     = ["hothouse/tensorflow:cpu"]
+}
+
+target "_jupyter" {
+  inherits = ["_image"]
+  context  = "images/jupyter"
+  labels = {
+    "org.opencontainers.image.title" = "hothouse/jupyter"
+    "io.hothouse.lock"               = LOCK_JUPYTER
+  }
+  contexts = { builder = "target:_builder" }
+}
+
+target "jupyter-cpu" {
+  inherits = ["_jupyter"]
+  contexts = {
+    tensorflow = "target:tensorflow-cpu"
+    wheels     = ".artifacts/context/jupyter-cpu"
+    pip        = ".artifacts/context/tensorflow-cpu"
+  }
+  tags     = ["hothouse/jupyter:cpu"]
+}

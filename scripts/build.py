@@ -1,0 +1,217 @@
+"""Build the images with docker buildx bake, from the store alone, and record what came out."""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts import context, engine, fetch, locks
+from scripts.paths import ARTIFACTS, IMAGES, ROOT
+from scripts.problem import Problem
+
+PLATFORM = "linux/amd64"
+RECORDS = ARTIFACTS / "build"
+#: Named, for bake would read compose.yaml too.
+BAKE = ("docker", "buildx", "bake", "--file", "docker-bake.hcl")
+#: What of the tree an image is made from: a change elsewhere changes no image.
+SOURCES = (IMAGES, ROOT / "docker-bake.hcl")
+#: How a builder says what a user can mend, and the mend.
+CAUSES = {
+    "no space left on device": (
+        "the disk is full",
+        "free some space (docker system df; docker builder prune) and run it again",
+    ),
+    "permission denied while trying to connect": (
+        "this user may not talk to the Docker engine",
+        "sudo usermod -aG docker $USER, then log in again",
+    ),
+}
+
+
+def targets() -> dict[str, dict]:
+    """Return what docker-bake.hcl can build: target names and their definitions, as bake reads
+    them.
+
+    :raises Problem: bake cannot read the file.
+    """
+    result = subprocess.run(
+        [*BAKE, "--print"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )
+    if result.returncode:
+        raise Problem(f"docker-bake.hcl is not valid: {result.stderr.strip()}", "mend the file")
+    return {
+        name: target
+        for name, target in json.loads(result.stdout)["target"].items()
+        if not name.startswith("_")
+    }
+
+
+def revision() -> str:
+    """Return the commit that last changed what images are made from, ``-dirty`` when the working
+    tree differs from it, or ``unknown`` outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return result.stdout.strip()
+
+    sources = [str(path.relative_to(ROOT)) for path in SOURCES]
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return "unknown"
+        commit = git("log", "-1", "--format=%H", "--", *sources)
+        dirty = git("status", "--porcelain", "--", *sources)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return (commit or "unknown") + ("-dirty" if dirty else "")
+
+
+def digest_of_files(top: Path) -> str:
+    """Return one SHA-256 (hex) over the names, contents and executable bits below a path."""
+    total = hashlib.sha256()
+    files = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file())
+    for path in files:
+        executable = bool(path.stat().st_mode & 0o100)
+        total.update(f"{path.relative_to(ROOT)}\0{executable}\0".encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def lock_digest(used: list[locks.Lock]) -> str:
+    """Return one digest for the locks that an image is made from."""
+    return "sha256:" + hashlib.sha256("\n".join(lock.digest for lock in used).encode()).hexdigest()
+
+
+def prepare(allow_drift: bool) -> tuple[dict[str, str], str]:
+    """Fetch what the CPU images need and lay out the contexts.
+
+    :param allow_drift: go on with the mirror's present .deb files when the locked ones are gone.
+    :returns: bake's variables, and a digest of everything that the images are made from.
+    :raises Problem: as fetch does.
+    """
+    used = fetch.run(PLATFORM, "cpu", allow_drift=allow_drift)
+    debs, tensorflow, jupyter = used
+    context.lay_out_debs(debs.select(PLATFORM, "any"), IMAGES / "base" / "packages.in")
+    for image, lock in (("tensorflow", tensorflow), ("jupyter", jupyter)):
+        context.lay_out_wheels(image, "cpu", lock.select(PLATFORM, "cpu"))
+    variables = {
+        "SOURCE_DATE_EPOCH": str(locks.epoch()),
+        "REVISION": revision(),
+        "DRIFTED": "true" if debs.drifted else "false",
+        "BUILDER": "sha256:" + digest_of_files(IMAGES / "builder"),
+        "LOCK_BASE": lock_digest(used[:1]),
+        "LOCK_TENSORFLOW": lock_digest(used[:2]),
+        "LOCK_JUPYTER": lock_digest(used),
+    }
+    inputs = [*variables.values(), *(digest_of_files(path) for path in SOURCES)]
+    return variables, hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+
+
+def engine_id(tag: str) -> str | None:
+    """Return the engine's ID of an image, or None when it has no image of that name."""
+    result = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Id}}", tag],
+        capture_output=True, text=True, check=False,
+    )
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def record_of(target: str) -> dict:
+    """Return what the last build of a target recorded, empty when there is none."""
+    try:
+        return json.loads((RECORDS / f"{target}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def unchanged(target: str, definition: dict, inputs: str) -> bool:
+    """Tell whether the engine still has the image that these inputs gave."""
+    record = record_of(target)
+    if record.get("inputs") != inputs:
+        return False
+    return all(engine_id(tag) == record["id"] for tag in definition["tags"])
+
+
+def bake(names: list[str], variables: dict[str, str], no_cache: bool, metadata: Path) -> None:
+    """Run docker buildx bake, its progress shown.
+
+    :raises Problem: the build failed; the cause is named where the output tells it.
+    """
+    terminal = sys.stderr.isatty()
+    # The builder is named too: else bake would export it as an image that nobody wants.
+    command = [*BAKE, "--metadata-file", str(metadata),
+               "--progress", "tty" if terminal else "plain",
+               *(["--no-cache"] if no_cache else []), "_builder", *names]
+    print("+", " ".join(command), file=sys.stderr, flush=True)
+    output = ""
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **variables}, text=True,
+        stderr=None if terminal else subprocess.PIPE,
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                sys.stderr.write(line)
+                output = (output + line)[-20000:]
+            process.wait()
+        except KeyboardInterrupt:
+            # buildx had the same signal: let it cancel the build in the engine.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+            raise
+    if process.returncode == 0:
+        return
+    # The client may break off before the engine's socket is gone: ask with some patience.
+    if engine.ask().info is None:
+        raise Problem("the Docker engine stopped during the build",
+                      "run the same command again; finished steps are kept")
+    for sign, (cause, fix) in CAUSES.items():
+        if sign in output:
+            raise Problem(f"the build failed: {cause}", fix)
+    raise Problem(f"the build of {', '.join(names)} failed; its last lines above say why",
+                  "mend that and run the same command again; finished steps are kept")
+
+
+def build(
+    names: list[str] | None = None, *, no_cache: bool = False, allow_drift: bool = False
+) -> None:
+    """Build images, or say that nothing changed.
+
+    :param names: bake targets; None for all.
+    :param no_cache: run every step again.
+    :param allow_drift: see :func:`prepare`.
+    :raises Problem: an unknown target, no engine, a failed fetch or build.
+    """
+    engine.ensure()
+    known = targets()
+    names = names or list(known)
+    for name in names:
+        if name not in known:
+            raise Problem(f'no target "{name}"', f"choose from: {', '.join(known)}")
+    variables, inputs = prepare(allow_drift)
+    if not no_cache:
+        names = [name for name in names if not unchanged(name, known[name], inputs)]
+    if not names:
+        print("Nothing changed: the engine has these images.")
+        return
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    metadata = RECORDS / "metadata.json"
+    bake(names, variables, no_cache, metadata)
+    results = json.loads(metadata.read_text())
+    for name in names:
+        tags = known[name]["tags"]
+        record = {
+            "inputs": inputs,
+            "tags": tags,
+            "id": engine_id(tags[0]),
+            "manifest": results[name].get("containerimage.digest"),
+            "config": results[name].get("containerimage.config.digest"),
+            "variables": variables,
+        }
+        (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        print(f"{tags[0]}  manifest {record['manifest']}  config {record['config']}")
+    print("Next: scripts/inv test, or scripts/inv up")

@@ -1,0 +1,185 @@
+"""The command line: invoke's own, but every error that a user sees is one line."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+import re
+import shlex
+import subprocess
+import sys
+import traceback
+from typing import NoReturn
+
+from scripts.paths import ARTIFACTS, ROOT
+
+ONCE = "HOTHOUSE_REMADE"
+OUTPUT = "see its output above"
+remade = os.environ.pop(ONCE, None) is not None
+
+
+def remake_environment() -> None:
+    """Start again through the launcher, which makes .venv anew, unless that was just done."""
+    if not remade:
+        (ROOT / ".venv" / "requirements.txt").unlink(missing_ok=True)
+        launcher = str(ROOT / "scripts" / "inv")
+        os.execve(launcher, [launcher, *sys.argv[1:]], {**os.environ, ONCE: "1"})
+
+
+try:
+    from invoke.config import Config
+    from invoke.exceptions import Exit, Failure, ParseError
+    from invoke.program import Program
+
+    from scripts.problem import Problem
+except ImportError:  # a file of the environment was deleted or damaged
+    remake_environment()
+    raise
+
+
+class OwnConfig(Config):
+    """invoke's configuration without /etc/invoke.* and ~/.invoke.*, which are about other tools."""
+
+    def load_system(self, merge: bool = True) -> None:
+        """Read nothing."""
+
+    def load_user(self, merge: bool = True) -> None:
+        """Read nothing."""
+
+
+class Hothouse(Program):
+    """invoke's program over tasks.py; without arguments it lists the tasks."""
+
+    def no_tasks_given(self) -> None:
+        """List the tasks where invoke would print the flags of its own."""
+        self.list_tasks()
+        raise Exit(code=0)
+
+    def steps(self, argv: list[str]) -> None:
+        """Parse ``argv`` and run its tasks.
+
+        The steps of ``Program.run`` without its handling of errors.
+
+        :param argv: the program's name and the user's arguments.
+        :raises ParseError: an unknown task or flag, or a bad value.
+        """
+        self.create_config()
+        self.parse_core(argv)
+        sys.dont_write_bytecode = False  # invoke turns it off; a start is quicker with it
+        try:
+            self.parse_collection()
+        except ModuleNotFoundError as error:
+            if str(error.name).split(".")[0] not in ("scripts", "tasks", "tests"):
+                remake_environment()
+            raise
+        try:
+            self.parse_tasks()
+        except ValueError as error:  # --port=abc where a number belongs
+            raise ParseError(str(error)) from error
+        self.parse_cleanup()
+        self.update_config()
+        self.execute()
+
+    def explain(self, error: ParseError) -> Problem:
+        """Say which word of the command line is wrong, and which word is like it.
+
+        :param error: what invoke's parser raised.
+        """
+        message = str(error).strip().rstrip("!.")
+        message = re.sub(r"<Argument: ([\w-]+).*?>", r"--\1", message)
+        context = error.context
+        found = re.fullmatch(r"No idea what '(.*)' is", message, re.DOTALL)
+        if not found:
+            task = context.name if context and context.name else "TASK"
+            return Problem(message[:1].lower() + message[1:], f"see scripts/inv --help {task}")
+        word = found[1]
+        if word.startswith("-"):
+            task = context.name if context and context.name else None
+            known = [str(flag) for flag in context.flags] if context else []
+            cause = f'{task} has no flag "{word}"' if task else f'no flag "{word}"'
+            fix = f"scripts/inv --help {task or ''}".strip() + " shows the flags"
+        else:
+            known = list(self.collection.task_names)
+            cause = f'no task "{word}"'
+            fix = "scripts/inv --list shows them"
+        near = difflib.get_close_matches(word, known, n=1)
+        return Problem(cause, fix + (f" (did you mean {near[0]}?)" if near else ""))
+
+
+def shorten(command: str) -> str:
+    """Bring a command onto one line that a terminal holds."""
+    line = " ".join(command.split())
+    return line if len(line) <= 160 else line[:159] + "…"
+
+
+def failed_command(error: Failure) -> Problem:
+    """Name the command that failed, its exit status and, if it was hidden, its last words."""
+    result = error.result
+    command = shorten(result.command)
+    if error.reason is not None:
+        return Problem(f"`{command}` failed: {error.reason}", "run it by hand to see more")
+    cause = f"`{command}` ended with code {result.exited}"
+    words = (result.stderr.strip() or result.stdout.strip()).splitlines()
+    code = result.exited if result.exited > 0 else 128 - result.exited
+    if "stderr" in result.hide and words:
+        return Problem(f"{cause}: {words[-1]}", "mend what it names, then try again", code)
+    return Problem(cause, OUTPUT, code)
+
+
+def unexpected(error: BaseException) -> Problem:
+    """Keep the traceback in a file, and name that file."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem("the disk is full", "free some space (docker system df shows Docker's part)")
+    name = type(error).__name__
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    log = ARTIFACTS / "traceback.log"
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(text, encoding="utf-8")
+        where = f"report it with {log.relative_to(ROOT)}"
+    except OSError:
+        where = f"make {ROOT} writable and run again to get the traceback"
+    return Problem(f"unexpected {name}: {error}", where)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Run the tasks that ``argv`` names and exit; each error is one line on stderr.
+
+    :param argv: the program's name and the user's arguments.
+    :raises SystemExit: always.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a locale without … must not be an error
+    program = Hothouse(name="Hothouse", binary="scripts/inv", config_class=OwnConfig)
+    interrupted = Problem(
+        "interrupted", "run the same command again; what was finished is kept", 130
+    )
+    try:
+        program.steps(argv)
+        sys.stdout.flush()
+        sys.exit(0)
+    except BrokenPipeError:  # `inv --list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        end = interrupted
+    except ParseError as error:
+        end = program.explain(error)
+    except subprocess.CalledProcessError as error:
+        command = error.cmd if isinstance(error.cmd, str) else shlex.join(map(str, error.cmd))
+        end = Problem(f"`{shorten(command)}` ended with code {error.returncode}", OUTPUT)
+    except Failure as error:
+        # invoke passes Ctrl-C on to the command, which then ends by the signal.
+        end = interrupted if error.result.exited in (-2, 130) else failed_command(error)
+    except Exit as error:
+        end = error
+    except Exception as error:  # noqa: BLE001 - the last resort keeps the traceback in a file
+        end = unexpected(error)
+    if end.message:
+        print(end.message, file=sys.stderr)
+    sys.exit(end.code)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
