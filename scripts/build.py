@@ -202,7 +202,8 @@ def build(
     metadata = RECORDS / "metadata.json"
     bake(names, variables, no_cache, metadata)
     results = json.loads(metadata.read_text())
-    for name in names:
+    # What an image stands on is built and tagged with it.
+    for name in [name for name in known if name in results]:
         tags = known[name]["tags"]
         record = {
             "inputs": inputs,

@@ -1,4 +1,7 @@
-"""The command line: invoke's own, but every error that a user sees is one line."""
+"""The command line: invoke's own, but every error that a user sees is one line.
+
+The launcher starts this with Ctrl-C ignored; it is answered from the first lines on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import errno
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import traceback
@@ -15,6 +19,7 @@ from typing import NoReturn
 from scripts.paths import ARTIFACTS, ROOT
 
 ONCE = "HOTHOUSE_REMADE"
+INTERRUPTED = "error: interrupted. Fix: run the same command again; what was finished is kept"
 OUTPUT = "see its output above"
 remade = os.environ.pop(ONCE, None) is not None
 
@@ -22,11 +27,20 @@ remade = os.environ.pop(ONCE, None) is not None
 def remake_environment() -> None:
     """Start again through the launcher, which makes .venv anew, unless that was just done."""
     if not remade:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         (ROOT / ".venv" / "requirements.txt").unlink(missing_ok=True)
         launcher = str(ROOT / "scripts" / "inv")
-        os.execve(launcher, [launcher, *sys.argv[1:]], {**os.environ, ONCE: "1"})
+        os.execve(launcher, [launcher, *sys.argv[1:]], {**os.environ, ONCE: "1"})  # noqa: S606
 
 
+def give_up(*_: object) -> NoReturn:
+    """Answer Ctrl-C while the modules are still being imported."""
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, give_up)
 try:
     from invoke.config import Config
     from invoke.exceptions import Exit, Failure, ParseError
@@ -127,6 +141,13 @@ def failed_command(error: Failure) -> Problem:
     return Problem(cause, OUTPUT, code)
 
 
+def from_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C led to this error: invoke stumbles where it comes while a command starts."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def unexpected(error: BaseException) -> Problem:
     """Keep the traceback in a file, and name that file."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -152,9 +173,8 @@ def main(argv: list[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a locale without … must not be an error
     program = Hothouse(name="Hothouse", binary="scripts/inv", config_class=OwnConfig)
-    interrupted = Problem(
-        "interrupted", "run the same command again; what was finished is kept", 130
-    )
+    interrupted = Exit(INTERRUPTED, 130)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         program.steps(argv)
         sys.stdout.flush()
@@ -174,8 +194,8 @@ def main(argv: list[str]) -> NoReturn:
         end = interrupted if error.result.exited in (-2, 130) else failed_command(error)
     except Exit as error:
         end = error
-    except Exception as error:  # noqa: BLE001 - the last resort keeps the traceback in a file
-        end = unexpected(error)
+    except Exception as error:  # the last resort, which keeps the traceback
+        end = interrupted if from_interrupt(error) else unexpected(error)
     if end.message:
         print(end.message, file=sys.stderr)
     sys.exit(end.code)

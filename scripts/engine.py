@@ -108,7 +108,11 @@ def ask(limit: float = 30) -> Answer:
     command = ["docker", "info", "--format", "{{json .}}"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL,
+            command,
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            stdin=subprocess.DEVNULL,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -172,8 +176,11 @@ def ensure() -> Engine:
     if answer.info and not os.path.exists(MARKER):
         return check(answer.info)
     elsewhere = (
-        f"DOCKER_HOST={os.environ['DOCKER_HOST']}" if os.environ.get("DOCKER_HOST")
-        else f"the docker context {answer.context}" if answer.context != "default" else ""
+        f"DOCKER_HOST={os.environ['DOCKER_HOST']}"
+        if os.environ.get("DOCKER_HOST")
+        else f"the docker context {answer.context}"
+        if answer.context != "default"
+        else ""
     )
     if elsewhere:
         fix = "start that engine, or unset DOCKER_HOST and run docker context use default"
@@ -206,7 +213,7 @@ def enter_group() -> None:
         member = False
     if member and AGAIN not in os.environ and shutil.which("sg"):
         command = shlex.join([str(ROOT / "scripts" / "inv"), *sys.argv[1:]])
-        os.execvpe("sg", ["sg", "docker", "-c", command], {**os.environ, AGAIN: "1"})
+        os.execvpe("sg", ["sg", "docker", "-c", command], {**os.environ, AGAIN: "1"})  # noqa: S606
     fix = "newgrp docker (or log in again), then run the same command again"
     if not member:
         fix = f"sudo usermod -aG docker {user}, then {fix}"
@@ -276,7 +283,10 @@ def start() -> None:
         with DAEMON_LOG.open("w") as log:
             process = subprocess.Popen(
                 [program, "--pidfile", "/var/run/docker.pid"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
     began = said = time.monotonic()
     while not (answer := ask(10)).info:

@@ -26,13 +26,16 @@ LOG = Path("/var/log/hothouse-engine.log")
 PINNED = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd")
 ASKED = (*PINNED, "docker-compose-v2", "iptables")
 NEXT = {"bookworm": "trixie"}
-OPTIONS = {"arch": "Architectures", "signed-by": "Signed-By", "trusted": "Trusted",
-           "check-valid-until": "Check-Valid-Until"}
+OPTIONS = {
+    "arch": "Architectures",
+    "signed-by": "Signed-By",
+    "trusted": "Trusted",
+    "check-valid-until": "Check-Valid-Until",
+}
 BY_HAND = (
     "install a Docker engine {}, buildx {} and compose {} or newer with your package manager "
     "(packages docker, docker-buildx, docker-compose) and start it"
-).format(*map(engine.show, (
-    engine.ENGINE_MINIMUM, engine.BUILDX_MINIMUM, engine.COMPOSE_MINIMUM)))
+).format(*map(engine.show, (engine.ENGINE_MINIMUM, engine.BUILDX_MINIMUM, engine.COMPOSE_MINIMUM)))
 
 
 def read_release(text: str) -> dict[str, str]:
@@ -74,11 +77,15 @@ def choose(candidates: dict[str, str]) -> list[str]:
         return (engine.parse_version(candidates.get(name, "")) or (0, 0, 0)) >= minimum
 
     compose = [
-        name for name in ("docker-compose-v2", "docker-compose")
+        name
+        for name in ("docker-compose-v2", "docker-compose")
         if enough(name, engine.COMPOSE_MINIMUM)
     ]
-    if not (compose and enough("docker.io", engine.ENGINE_MINIMUM)
-            and enough("docker-buildx", engine.BUILDX_MINIMUM)):
+    if not (
+        compose
+        and enough("docker.io", engine.ENGINE_MINIMUM)
+        and enough("docker-buildx", engine.BUILDX_MINIMUM)
+    ):
         return []
     # Newer releases have the command in a package of its own.
     client = ["docker-cli"] if enough("docker-cli", engine.ENGINE_MINIMUM) else []
@@ -130,9 +137,12 @@ def derive_source(entries: Iterable[dict[str, str]], suite: str, newer: str) -> 
     :returns: a deb822 stanza, or None where no source names the suite.
     """
     for entry in entries:
-        if ("deb" in entry.get("Types", "").split() and suite in entry.get("Suites", "").split()
-                and "main" in entry.get("Components", "").split()
-                and not entry["Uris"].startswith("cdrom:")):
+        if (
+            "deb" in entry.get("Types", "").split()
+            and suite in entry.get("Suites", "").split()
+            and "main" in entry.get("Components", "").split()
+            and not entry["Uris"].startswith("cdrom:")
+        ):
             fields = {"Types": "deb", "URIs": entry["Uris"], "Suites": newer, "Components": "main"}
             fields |= {name: entry[name] for name in OPTIONS.values() if name in entry}
             # A key that is written out begins on the line after its field's name.
@@ -159,14 +169,23 @@ def run(step: str, *command: str) -> bool:
     :returns: whether it succeeded.
     """
     print(f"{step} …", flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8",
-                   "NEEDRESTART_SUSPEND": "1"}
+    environment = {
+        **os.environ,
+        "DEBIAN_FRONTEND": "noninteractive",
+        "LC_ALL": "C.UTF-8",
+        "NEEDRESTART_SUSPEND": "1",
+    }
     live = sys.stdout.isatty()
     with LOG.open("a", encoding="utf-8", buffering=1) as log:
         log.write(f"+ {' '.join(command)}\n")
         with subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process:
             for line in process.stdout or ():
                 log.write(line)
@@ -185,7 +204,10 @@ def apt_get(step: str, *arguments: str) -> bool:
 def candidates() -> dict[str, str]:
     """Ask apt which versions it would install."""
     done = subprocess.run(
-        ["apt-cache", "policy", *ASKED], capture_output=True, text=True, check=False,
+        ["apt-cache", "policy", *ASKED],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "LC_ALL": "C"},
     )
     return read_policy(done.stdout)
@@ -262,8 +284,14 @@ def install(marker: Path) -> None:
         if subprocess.run(["dpkg", "--audit"], capture_output=True, check=False).stdout:
             run("completing what dpkg left half done", "dpkg", "--configure", "-a")
         chosen = packages(release)
-        arguments = ["install", "-y", "--no-install-recommends", "-o",
-                     "Dpkg::Options::=--force-confold", *chosen]
+        arguments = [
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+            *chosen,
+        ]
         if not apt_get(f"installing {' '.join(chosen)}", *arguments):
             raise Problem(
                 f"the Docker engine could not be installed: {last_error() or 'apt-get failed'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,13 +31,14 @@ def run(upgrade: str | bool | None = None, *, images: Path = IMAGES) -> bool:
     old = {path: _present(path) for path in paths}
     if isinstance(upgrade, str):
         upgrade = _known(upgrade, old.values())
-    console = Console(highlight=False)
-    console.print("resolving the Debian packages")
+    # Whole lines, however narrow the terminal: a log or a test reads them too.
+    say = functools.partial(Console(highlight=False).print, soft_wrap=True)
+    say("resolving the Debian packages")
     new: dict[Path, list[Package]] = {
         debs: resolve_debs.resolve(path=images / "base" / "packages.in")
     }
     present = [p for path in wheels if (lock := old[path]) for p in lock.packages]
-    found = resolve_wheels.resolve(present, upgrade, say=console.print, images=images)
+    found = resolve_wheels.resolve(present, upgrade, say=say, images=images)
     new |= {path: found[path.parent.name] for path in wheels}
 
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
@@ -46,12 +48,12 @@ def run(upgrade: str | bool | None = None, *, images: Path = IMAGES) -> bool:
         lines = changes(lock.packages if lock else (), packages)
         if locks.write(path, "deb" if path == debs else "wheel", today, packages):
             changed = True
-            console.print(f"{locks.shown(path)}:")
+            say(f"{locks.shown(path)}:")
             # A rewritten line may differ in its layer or its file alone.
             for line in lines or ["same packages and versions, other files or layers"]:
-                console.print(f"  {line}")
+                say(f"  {line}")
     locks.write_epoch((locks.read(path).date for path in paths), images / locks.EPOCH.name)
-    console.print("next: scripts/inv build" if changed else "nothing changed")
+    say("next: scripts/inv build" if changed else "nothing changed")
     return changed
 
 

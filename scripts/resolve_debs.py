@@ -21,7 +21,7 @@ ARCHITECTURES = {"linux/amd64": "amd64"}
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
 
 
-def read_input(path: Path = INPUT) -> tuple[str, dict[str, list[str]]]:
+def read_input(path: Path) -> tuple[str, dict[str, list[str]]]:
     """The suite and, by layer in the file's order, the names that a person asked for.
 
     :raises Problem: a line is neither a comment nor one package name.
@@ -47,14 +47,15 @@ def read_input(path: Path = INPUT) -> tuple[str, dict[str, list[str]]]:
     return suite, layers
 
 
-def resolve(platform: str = "linux/amd64", path: Path = INPUT) -> list[Package]:
-    """What the layers of ``path`` need now, essential packages and apt included.
+def resolve(platform: str = "linux/amd64", path: Path | None = None) -> list[Package]:
+    """What the layers of ``path`` (packages.in) need now, essential packages and apt included.
 
     Each layer is a closure of its own. A file of several closures belongs to the last one:
     what the image holds counts more than what the build needs.
 
     :raises Problem: no apt here, the mirror doesn't answer, or a name isn't in the suite.
     """
+    path = path or INPUT
     suite, layers = read_input(path)
     archives = mirrors.debian_archives()
     apt = _Apt(suite, archives, ARCHITECTURES[platform])
@@ -73,7 +74,7 @@ def resolve(platform: str = "linux/amd64", path: Path = INPUT) -> list[Package]:
 def newest(name: str) -> str:
     """The version of ``name`` in the mirror now; ``""`` where that can't be found out."""
     try:
-        suite, _ = read_input()
+        suite, _ = read_input(INPUT)
         apt = _Apt(suite, mirrors.debian_archives(), "amd64")
         apt.update()
         shown_versions = apt.run("apt-cache", "madison", name).stdout

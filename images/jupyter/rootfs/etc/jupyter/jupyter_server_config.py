@@ -131,7 +131,7 @@ c.ServerApp.port_retries = 0
 c.ServerApp.open_browser = False
 c.ServerApp.root_dir = str(HOME)
 if WORK.is_dir():
-    c.ServerApp.preferred_dir = str(WORK)
+    c.FileContentsManager.preferred_dir = str(WORK)
 c.ServerApp.identity_provider_class = IdentityProvider
 c.IdentityProvider.token = token()
 # The address as seen from outside the container; compose.yaml sets it.
