@@ -49,13 +49,13 @@ def lock(_, upgrade=None):
 @task
 def fetch(_):
     """Download what the locks name; the only step with a network."""
-    from scripts import build, fetch as module
+    from scripts import fetch as module
 
-    module.run(build.PLATFORM, "cpu")
+    module.run()
     print("Next: scripts/inv build")
 
 
-@task(positional=["target"], optional=["target"], help={
+@task(help={
     "target": "base, tensorflow-cpu or jupyter-cpu; all without it",
     "no-cache": "run every step again",
 })
@@ -66,14 +66,14 @@ def build(_, target=None, no_cache=False):
     module.build([target] if target else None, no_cache=no_cache)
 
 
-@task(positional=["target"], optional=["target"], help={
-    "target": "static, scripts, base, tensorflow, jupyter, notebooks, browser or faults",
+@task(help={
+    "part": "static, scripts, base, tensorflow, jupyter, notebooks, browser or faults",
 })
-def test(_, target=None):
+def test(_, part=None):
     """Run the tests, quick ones first; builds the images that they need."""
     from scripts import suite
 
-    suite.run(target)
+    suite.run(part)
 
 
 @task

@@ -87,29 +87,36 @@ def lock_digest(used: list[locks.Lock]) -> str:
     return "sha256:" + hashlib.sha256("\n".join(lock.digest for lock in used).encode()).hexdigest()
 
 
-def prepare(allow_drift: bool) -> tuple[dict[str, str], str]:
-    """Fetch what the CPU images need and lay out the contexts.
-
-    :param allow_drift: go on with the mirror's present .deb files when the locked ones are gone.
-    :returns: bake's variables, and a digest of everything that the images are made from.
-    :raises Problem: as fetch does.
-    """
-    used = fetch.run(PLATFORM, "cpu", allow_drift=allow_drift)
-    debs, tensorflow, jupyter = used
-    context.lay_out_debs(debs.select(PLATFORM, "any"), IMAGES / "base" / "packages.in")
-    for image, lock in (("tensorflow", tensorflow), ("jupyter", jupyter)):
-        context.lay_out_wheels(image, "cpu", lock.select(PLATFORM, "cpu"))
-    variables = {
+def variables_of(used: list[locks.Lock]) -> dict[str, str]:
+    """Return bake's variables for the locks of base, tensorflow and jupyter."""
+    return {
         "SOURCE_DATE_EPOCH": str(locks.epoch()),
         "REVISION": revision(),
-        "DRIFTED": "true" if debs.drifted else "false",
+        "DRIFTED": "true" if used[0].drifted else "false",
         "BUILDER": "sha256:" + digest_of_files(IMAGES / "builder"),
         "LOCK_BASE": lock_digest(used[:1]),
         "LOCK_TENSORFLOW": lock_digest(used[:2]),
         "LOCK_JUPYTER": lock_digest(used),
     }
-    inputs = [*variables.values(), *(digest_of_files(path) for path in SOURCES)]
-    return variables, hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+
+
+def digest_of_inputs(variables: dict[str, str]) -> str:
+    """Return one digest of everything that the images are made from."""
+    parts = [*variables.values(), *(digest_of_files(path) for path in SOURCES)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def lay_out(used: list[locks.Lock]) -> None:
+    """Check what lies in the store once more and lay out the contexts from it.
+
+    :raises Problem: a file was damaged in the store and cannot be fetched again.
+    """
+    debs, *wheels = used
+    chosen = [lock.select(PLATFORM, "cpu") for lock in used]
+    fetch.fetch(fetch.verify(package for packages in chosen for package in packages))
+    context.lay_out_debs(debs.select(PLATFORM, "cpu"), IMAGES / "base" / "packages.in")
+    for lock in wheels:
+        context.lay_out_wheels(lock.path.parent.name, "cpu", lock.select(PLATFORM, "cpu"))
 
 
 def engine_id(tag: str) -> str | None:
@@ -183,7 +190,8 @@ def build(
 
     :param names: bake targets; None for all.
     :param no_cache: run every step again.
-    :param allow_drift: see :func:`prepare`.
+    :param allow_drift: go on with the mirror's present .deb files when the locked ones are
+        gone; the images' labels say so.
     :raises Problem: an unknown target, no engine, a failed fetch or build.
     """
     engine.ensure()
@@ -192,12 +200,15 @@ def build(
     for name in names:
         if name not in known:
             raise Problem(f'no target "{name}"', f"choose from: {', '.join(known)}")
-    variables, inputs = prepare(allow_drift)
+    used = fetch.run(PLATFORM, "cpu", allow_drift=allow_drift)
+    variables = variables_of(used)
+    inputs = digest_of_inputs(variables)
     if not no_cache:
         names = [name for name in names if not unchanged(name, known[name], inputs)]
     if not names:
         print("Nothing changed: the engine has these images.")
         return
+    lay_out(used)
     RECORDS.mkdir(parents=True, exist_ok=True)
     metadata = RECORDS / "metadata.json"
     bake(names, variables, no_cache, metadata)

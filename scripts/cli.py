@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Container
 from typing import NoReturn
 
 from scripts.paths import ARTIFACTS, ROOT
@@ -21,6 +22,8 @@ from scripts.paths import ARTIFACTS, ROOT
 ONCE = "HOTHOUSE_REMADE"
 INTERRUPTED = "error: interrupted. Fix: run the same command again; what was finished is kept"
 OUTPUT = "see its output above"
+#: Tasks that take a word without its flag.
+OPTIONAL_WORDS = {"build": "--target", "test": "--part"}
 remade = os.environ.pop(ONCE, None) is not None
 
 
@@ -62,6 +65,20 @@ class OwnConfig(Config):
         """Read nothing."""
 
 
+def with_flag(argv: list[str], task: str, flag: str, tasks: Container[str]) -> list[str]:
+    """Let a task take an optional word, which invoke's own positional arguments cannot be.
+
+    :param argv: such as ``inv build base``.
+    :returns: ``inv build --target base`` for the task ``build`` and the flag ``--target``.
+    """
+    out = []
+    for index, word in enumerate(argv):
+        if index and argv[index - 1] == task and not word.startswith("-") and word not in tasks:
+            out.append(flag)
+        out.append(word)
+    return out
+
+
 class Hothouse(Program):
     """invoke's program over tasks.py; without arguments it lists the tasks."""
 
@@ -87,6 +104,10 @@ class Hothouse(Program):
             if str(error.name).split(".")[0] not in ("scripts", "tasks", "tests"):
                 remake_environment()
             raise
+        for task, flag in OPTIONAL_WORDS.items():
+            self.core.unparsed = with_flag(
+                self.core.unparsed, task, flag, self.collection.task_names
+            )
         try:
             self.parse_tasks()
         except ValueError as error:  # --port=abc where a number belongs

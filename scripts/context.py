@@ -10,16 +10,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
+from scripts import fetch
 from scripts.locks import Package
-from scripts.paths import ARTIFACTS, STORE
+from scripts.paths import ARTIFACTS
 from scripts.problem import Problem
 
 CONTEXTS = ARTIFACTS / "context"
-
-
-def stored(package: Package) -> Path:
-    """Return the path of a package's bytes in the store."""
-    return STORE / "sha256" / package.sha256[:2] / package.sha256
 
 
 def ar_member(archive: Path, prefix: str) -> tuple[str, bytes]:
@@ -100,7 +96,7 @@ def lay_out_debs(packages: tuple[Package, ...], wanted: Path) -> Path:
     :returns: a folder with ``bootstrap.tar``, ``debs/`` and ``wanted``.
     """
     folder = CONTEXTS / "base"
-    link(folder / "debs", {Path(p.file).name: stored(p) for p in packages})
+    link(folder / "debs", {Path(p.file).name: fetch.path_of(p.sha256) for p in packages})
     names = wanted.read_text().split("# layer: base", 1)[1].split("\n", 1)[1]
     (folder / "wanted").write_text(names)
     key = "\n".join(sorted(p.sha256 for p in packages))
@@ -121,7 +117,7 @@ def lay_out_wheels(image: str, variant: str, packages: tuple[Package, ...]) -> P
     folder = CONTEXTS / f"{image}-{variant}"
     layers: dict[str, dict[str, Path]] = {}
     for package in packages:
-        layers.setdefault(package.layer, {})[package.file] = stored(package)
+        layers.setdefault(package.layer, {})[package.file] = fetch.path_of(package.sha256)
     for layer, files in layers.items():
         link(folder / layer, files)
     for stale in folder.iterdir():

@@ -6,6 +6,7 @@ import dataclasses
 import queue
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -154,7 +155,7 @@ class _Report:
     """A bar on a terminal, else one plain line for each file."""
 
     def __init__(self, console: Console, wanted: list[Package], store: Path) -> None:
-        self.console, self.wanted = console, wanted
+        self.console, self.wanted, self.left = console, wanted, len(wanted)
         self.here: dict[str, int] = {}
         for package in wanted:
             partial = download.partial_of(package.sha256, store)
@@ -173,8 +174,7 @@ class _Report:
         total = sum(package.size for package in self.wanted)
         left = total - sum(self.here.values())
         if not self.console.is_terminal:
-            self._print(f"fetching {len(self.wanted)} files, {amount(left)}")
-        self.left = len(self.wanted)
+            self._print(f"fetching {self._files()}, {amount(left)}")
         self.task = self.bar.add_task("", total=total, completed=total - left, files=self._files())
         self.bar.start()
         return self.report, self.done
@@ -242,8 +242,10 @@ def _work(wanted, store, sources, report, done) -> None:
     finally:
         stop.set()
         downloader.abort()
+        # The reads were ended; only a thread that is still connecting is left behind.
+        deadline = time.monotonic() + 1
         for thread in threads:
-            thread.join(0.5)
+            thread.join(max(0, deadline - time.monotonic()))
         session.close()
 
 

@@ -131,9 +131,8 @@ def run() -> None:
         print(f"\n{'':30}{'ours':>9}{'plain':>9}{'ratio':>8}")
         for name, one, other in rows:
             print(f"  {name:28}{one:9.2f}{other:9.2f}{one / other:8.2f}")
-        print("\nplain: pip install tensorflow-cpu jupyterlab on hothouse/base, so without the "
-              "scientific\nstack that ours holds. Times are medians of "
-              f"{RUNS}; the ratios are what can be compared.")
+        print("\nplain: pip install of the same wheels on hothouse/base. Times are medians of "
+              f"{RUNS};\nthe ratios are what can be compared.")
     finally:
         subprocess.run(["docker", "image", "rm", "--force", PLAIN], capture_output=True,
                        check=False)

@@ -15,3 +15,6 @@ class Problem(Exit):
         self.cause = " ".join(cause.split())
         self.fix = " ".join(fix.split())
         super().__init__(f"error: {self.cause}. Fix: {self.fix}", code)
+
+    def __str__(self) -> str:
+        return self.message

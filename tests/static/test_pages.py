@@ -66,7 +66,11 @@ def test_the_minimum_versions_in_the_readme_are_those_that_are_checked():
     from scripts import engine
 
     readme = (ROOT / "README.md").read_text()
-    for name, version in (("Docker engine", engine.ENGINE_MINIMUM), ("buildx", engine.BUILDX_MINIMUM),
-                          ("compose", engine.COMPOSE_MINIMUM)):
+    minimum = {
+        "Docker engine": engine.ENGINE_MINIMUM,
+        "buildx": engine.BUILDX_MINIMUM,
+        "compose": engine.COMPOSE_MINIMUM,
+    }
+    for name, version in minimum.items():
         shown = ".".join(map(str, version[:2]))
         assert re.search(rf"{name} {re.escape(shown)}\b", readme), f"{name} {shown}"
