@@ -27,7 +27,7 @@ from scripts.problem import Problem
 
 Version = tuple[int, int, int]
 
-ENGINE_MINIMUM: Version = (26, 0, 0)  # its BuildKit knows rewrite-timestamp
+ENGINE_MINIMUM: Version = (26, 0, 0)  # the oldest that was tried; 25 lacks nothing known
 BUILDX_MINIMUM: Version = (0, 12, 0)  # bake and build with --annotation
 COMPOSE_MINIMUM: Version = (2, 24, 4)  # !reset and !override
 PACKAGES = {  # what to install: the distribution's name and that of Docker's own repository

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from scripts import build, engine, install, locks
 from scripts.paths import ARTIFACTS, ROOT, TESTS
@@ -47,10 +48,10 @@ def pip(requirements: str, *options: str) -> None:
 
 def make_environment() -> None:
     """Install what the tests need on this side and what they need inside a container, once."""
-    stamp = ARTIFACTS / "tests-made-for"
-    wanted = "\n".join(
-        [sys.prefix, *((TESTS / name).read_text() for name in
-                       ("requirements.txt", "inside/requirements.txt"))]
+    # In .venv: an environment that is made anew has lost them.
+    stamp = Path(sys.prefix) / "tests-made-for"
+    wanted = "".join(
+        (TESTS / name).read_text() for name in ("requirements.txt", "inside/requirements.txt")
     )
     if stamp.exists() and stamp.read_text() == wanted and INSIDE.is_dir():
         return

@@ -55,7 +55,7 @@ def program(c):
 
 @task
 def wait(c):
-    c.run("echo waiting; sleep 60")
+    c.run("sleep 1; echo waiting; sleep 60")
 '''
 MODULES = ("__init__.py", "inv", "cli.py", "paths.py", "problem.py", "requirements.txt")
 MAKING = "making the tool environment (once) …\n"

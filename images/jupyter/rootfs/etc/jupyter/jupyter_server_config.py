@@ -134,8 +134,8 @@ if WORK.is_dir():
     c.FileContentsManager.preferred_dir = str(WORK)
 c.ServerApp.identity_provider_class = IdentityProvider
 c.IdentityProvider.token = token()
+c.ServerApp.extra_template_paths = ["/etc/jupyter/templates"]
 # The address as seen from outside the container; compose.yaml sets it.
 c.ServerApp.custom_display_url = os.environ.get("HOTHOUSE_URL", "")
-# No look-up on the network for news or newer versions: the image's are locked.
-c.LabApp.news_url = None
+# No look-up for newer versions: the image's are locked. The Lab's overrides.json says no to news.
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"

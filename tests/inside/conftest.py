@@ -1,0 +1,33 @@
+"""Tests that run inside a container, as any user, on a read-only mount.
+
+A child image runs its parents' folders too::
+
+    hothouse/base        python -B -m pytest /opt/tests/base
+    hothouse/tensorflow  python -B -m pytest /opt/tests/base /opt/tests/tensorflow
+    hothouse/jupyter     the same and /opt/tests/jupyter
+
+``HOTHOUSE_LOCKS`` names the mounted lock files of the image and its parents (``os.pathsep``
+between them), ``HOTHOUSE_VARIANT`` is ``cpu`` (the default) or ``cuda``,
+``HOTHOUSE_DRIFTED`` is not empty when Debian's packages are newer than the lock.
+"""
+
+import os
+import platform
+
+import pytest
+from locks import Package, read
+
+
+@pytest.fixture(scope="session")
+def locked() -> tuple[Package, ...]:
+    """The packages that the image's locks promise for this platform and variant."""
+    paths = [p for p in os.environ.get("HOTHOUSE_LOCKS", "").split(os.pathsep) if p]
+    assert paths, "HOTHOUSE_LOCKS is empty: mount the image's lock files and name them in it"
+    machine = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[platform.machine()]
+    variant = os.environ.get("HOTHOUSE_VARIANT", "cpu")
+    return tuple(
+        package
+        for path in paths
+        for package in read(path)
+        if package.platform in (machine, "any") and package.variant in (variant, "any")
+    )
