@@ -31,7 +31,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.start()
         yield lab
     finally:
-        lab.compose("down", "--volumes", "--timeout", "5")
+        lab.run("docker", "compose", "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="session")
