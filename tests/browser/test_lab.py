@@ -123,7 +123,8 @@ def test_the_token_and_the_files_stay_when_the_container_is_replaced(lab: Lab, p
     assert _api(lab, "PUT", "contents/work/kept.txt", before, body) == 201
     first = lab.run("docker", "compose", "ps", "--quiet", "notebook")
     lab.replace()
-    assert lab.run("docker", "compose", "ps", "--quiet", "notebook") != first, "the container was not replaced"
+    second = lab.run("docker", "compose", "ps", "--quiet", "notebook")
+    assert second != first, "the container was not replaced"
     assert lab.token == before
     _lab(page, lab, before)
     kept = page.locator(".jp-DirListing-itemText").filter(has_text=re.compile(r"^kept\.txt$"))

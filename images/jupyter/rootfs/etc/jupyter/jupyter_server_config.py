@@ -83,7 +83,8 @@ def token():
             # Stripped: with the newline that editors leave at the end every login fails.
             given = Path(file).read_text().strip()
         except OSError as error:
-            stop(f"JUPYTER_TOKEN_FILE cannot be read: {error}", "mount it readable for this user")
+            stop(f"JUPYTER_TOKEN_FILE cannot be read: {error.strerror}",
+                 "mount it readable for this user")
         if not given:
             stop(f"JUPYTER_TOKEN_FILE {file} is empty", "write a token into it")
         return given
@@ -135,6 +136,8 @@ if WORK.is_dir():
 c.ServerApp.identity_provider_class = IdentityProvider
 c.IdentityProvider.token = token()
 c.ServerApp.extra_template_paths = ["/etc/jupyter/templates"]
+# What a kernel says stays between it and the server, also from other users of the same network.
+c.KernelManager.transport_encryption = "auto"
 # The address as seen from outside the container; compose.yaml sets it.
 c.ServerApp.custom_display_url = os.environ.get("HOTHOUSE_URL", "")
 # No look-up for newer versions: the image's are locked. The Lab's overrides.json says no to news.
