@@ -71,8 +71,9 @@ def find_browser() -> str:
         if path := shutil.which(name):
             return path
     if os.getuid() == 0 and shutil.which("apt-get"):
-        install.apt_get("installing chromium for the browser tests", "install",
-                        "--no-install-recommends", "chromium")
+        install.apt_get("reading the package lists", "update")
+        install.apt_get("installing chromium for the browser tests", "install", "--yes",
+                        "--no-install-recommends", "chromium", "fonts-dejavu-core")
         if path := shutil.which("chromium"):
             return path
     raise Problem("the browser tests need Chromium", "install the package chromium")
