@@ -187,6 +187,9 @@ def up() -> None:
     result = compose("up", "--detach", "--quiet-pull", capture_output=True, text=True)
     if result.returncode:
         cause = (result.stderr.strip().splitlines() or ["docker compose up failed"])[-1]
+        if "No such image" in cause:
+            raise Problem(f"the engine has no image {now.image}",
+                          f"docker pull {now.image}, or mend HOTHOUSE_IMAGE in .env")
         raise Problem(cause, "mend that and run scripts/inv up again")
     wait_until_healthy(now)
     print(f"JupyterLab is ready; {now.work} is its folder work:\n\n    {address(now)}\n")

@@ -61,7 +61,7 @@ def check_home():
 
 def check_work():
     """Refuse a work folder that cannot keep what is saved in it."""
-    if WORK.is_mount() and not os.access(WORK, os.W_OK | os.X_OK):
+    if WORK.is_dir() and not os.access(WORK, os.W_OK | os.X_OK):
         owner = WORK.stat().st_uid
         stop(
             f"the work folder belongs to uid {owner} and is not writable for uid {os.getuid()}",
