@@ -66,7 +66,7 @@ def test_a_damaged_file_of_the_store_is_fetched_again(tree, locked_bytes):
     assert layers(f"{tree.tag}/base:latest") == layers("hothouse/base:latest")
 
 
-def test_ctrl_c_in_a_build_is_one_line_and_the_next_build_works(tree):
+def test_ctrl_c_in_a_build_is_one_line_and_the_next_build_works(tree, locked_bytes):
     process = tree.start("build", "base", "--no-cache")
     try:
         said = trees.read_until(process, "build-base /mnt/debs")
@@ -110,7 +110,7 @@ def talk_to(folder: Path) -> dict[str, str]:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a second engine")
 @pytest.mark.skipif(not shutil.which("dockerd"), reason="no dockerd here: the engine is remote")
-def test_an_engine_that_stops_in_a_build_is_named_and_the_next_build_works(tree):
+def test_an_engine_that_stops_in_a_build_is_named_and_the_next_build_works(tree, locked_bytes):
     # Not pytest's folder: the path of a socket may not be long.
     folder = Path(tempfile.mkdtemp(prefix="hothouse-test-", dir="/tmp"))
     host = f"unix://{folder}/socket"

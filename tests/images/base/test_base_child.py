@@ -37,7 +37,7 @@ def paragraph(deb: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory) -> str:
+def child(tmp_path_factory, locked_bytes) -> str:
     """The name of an image built on the base, with one more Debian package."""
     folder = tmp_path_factory.mktemp("child")
     index = ""
