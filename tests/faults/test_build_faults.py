@@ -80,14 +80,18 @@ def test_ctrl_c_in_a_build_is_one_line_and_the_next_build_works(tree, locked_byt
 
 @contextmanager
 def engine(folder: Path):
-    """Run an engine of the test's own; yields its process. Its images stay in ``folder``."""
+    """Run an engine of the test's own; yields its process. Its images stay in ``folder``.
+
+    In a network of its own: an engine without a bridge removes the one that it finds, docker0, and
+    with it the network of all containers of the engine that runs here.
+    """
     settings = folder / "daemon.json"
     settings.write_text(json.dumps({"features": {"containerd-snapshotter": True}}))
     command = [
-        "dockerd", "--config-file", str(settings), "--data-root", str(folder / "data"),
-        "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"),
-        "--host", f"unix://{folder}/socket", "--bridge", "none", "--iptables=false",
-        "--ip6tables=false",
+        "unshare", "--net", "dockerd", "--config-file", str(settings),
+        "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+        "--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/socket",
+        "--bridge", "none", "--iptables=false", "--ip6tables=false",
     ]
     with (folder / "log").open("w") as log, subprocess.Popen(
         command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,

@@ -151,3 +151,15 @@ def test_a_taken_port_inside_is_an_error():
     assert done.returncode != 0
     assert servers.complaints(done.stdout + done.stderr)[-1].endswith(
         "ERROR: the Jupyter server could not be started because port 8888 is not available.")
+
+
+def test_kernels_start_in_a_home_folder_that_filled_up():
+    options = "o=size=24m,uid=1000,gid=0,mode=0775"
+    with (
+        containers.volume("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", options) as name,
+        servers.server(options=["--volume", f"{name}:/home/jovyan"]) as it,
+    ):
+        fill = "head -c 30M /dev/zero > ~/big"
+        done = containers.execute(it.container, "sh", "-c", fill, check=False)
+        assert "No space left" in done.stderr
+        assert it.in_new_kernel() == "42\n"

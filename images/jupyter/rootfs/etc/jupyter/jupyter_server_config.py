@@ -4,6 +4,7 @@ It also looks at the container before the server starts: what would fail later w
 said here, in one line with its fix.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -57,6 +58,16 @@ def check_home():
             f"the home folder {HOME} is full",
             "delete files in its volume: docker compose run --rm --no-deps notebook bash",
         )
+
+
+def make_profile():
+    """Make IPython's profile while there is room: every kernel writes its README when it is
+    missing, and would not start once the home folder is full."""
+    readme = HOME / ".ipython" / "profile_default" / "startup" / "README"
+    with contextlib.suppress(OSError):
+        readme.parent.mkdir(parents=True, exist_ok=True)
+        if not readme.exists():
+            readme.write_text("Python files in this folder run at the start of each kernel.\n")
 
 
 def check_work():
@@ -121,6 +132,7 @@ class IdentityProvider(PasswordIdentityProvider):
 
 check_memory()
 check_home()
+make_profile()
 check_work()
 lay_out_examples()
 
