@@ -41,6 +41,15 @@ def test_a_work_folder_of_root_is_named(project):
     project.works("up")
 
 
+@needs_root
+def test_roots_own_checkout_is_given_to_the_notebooks_user(project):
+    work = project.root / "work"
+    work.mkdir(exist_ok=True)
+    os.chown(work, 0, 0)
+    project.works("up", HOTHOUSE_WORK="./work")
+    assert work.stat().st_uid == 1000
+
+
 def test_a_work_folder_that_cannot_be_written_is_named(project):
     work = work_of(project)
     work.chmod(0o555)

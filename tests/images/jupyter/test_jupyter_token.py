@@ -65,6 +65,23 @@ def test_a_token_file_may_end_with_a_newline(tmp_path, text):
         assert it.get("api/status", token="other").status_code == 403
 
 
+@pytest.mark.parametrize(("text", "cause"), [(None, "cannot be read"), ("\n", "is empty")])
+def test_a_token_file_without_a_token_stops_the_server_with_one_line(tmp_path, text, cause):
+    if text is not None:
+        (tmp_path / "token").write_text(text)
+        (tmp_path / "token").chmod(0o644)
+    tmp_path.chmod(0o755)
+    done = containers.run(servers.IMAGE, check=False, options=[
+        "--volume", f"{tmp_path}:/run/secrets:ro", "--env", "JUPYTER_TOKEN_FILE=/run/secrets/token",
+    ])
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert cause in errors[0]
+    assert ". Fix: " in errors[0]
+    assert "Traceback" not in done.stderr
+
+
 def test_a_token_of_ones_own_is_taken():
     with servers.server(options=["--env", "JUPYTER_TOKEN=my-own"], token="my-own") as it:
         assert it.get("api/status").status_code == 200
