@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from lab import SCREENSHOTS, Lab, free_port
+from containers import free_port, unique
+from lab import SCREENSHOTS, Lab
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 # Chromium must ask nothing of anybody but the notebook.
@@ -26,7 +27,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     if os.getuid() == 0:
         # The way to it is closed to others (pytest's own folders), the mount does not mind.
         os.chown(work, 1000, 100)
-    lab = Lab(f"hothouse-test-browser-{os.getpid()}", free_port(), work)
+    lab = Lab(unique("browser"), free_port(), work)
     try:
         lab.start()
         yield lab

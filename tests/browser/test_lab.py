@@ -159,6 +159,7 @@ def test_without_the_token_there_is_only_the_login_page(token: str, lab: Lab, pa
     page.goto(lab.url(token=token) if token else f"{lab.base}/lab")
     expect(page.locator("#password_input")).to_be_visible()
     assert "/login" in page.url
+    expect(page.locator("#hothouse-token-help")).to_contain_text("missing or wrong. Fix: paste it")
     expect(page.locator("#jupyter-config-data")).to_have_count(0)
     assert _api(lab, "GET", "contents", token) == 403
 
