@@ -49,12 +49,12 @@ def child(tmp_path_factory, locked_bytes) -> str:
         if package.layer == "bootstrap":
             deb.write_bytes(fetch.path_of(package.sha256).read_bytes())
     (folder / "Packages").write_text(index)
+    (folder / "Dockerfile").write_text(DOCKERFILE)
     tag = containers.unique("child")
     try:
         containers.docker(
             "buildx", "build", "--load", "--provenance=false", "--tag", tag,
-            "--build-context", f"repository={folder}", "--file", "-", str(folder),
-            stdin=None, input=DOCKERFILE,
+            "--build-context", f"repository={folder}", str(folder),
         )
         yield tag
     finally:
