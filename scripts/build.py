@@ -50,6 +50,20 @@ def targets() -> dict[str, dict]:
     }
 
 
+def with_parents(names: list[str], known: dict[str, dict]) -> list[str]:
+    """Return the targets and those that they stand on, parents first.
+
+    Bake builds a parent that is not named too, but exports it without its own output settings:
+    with another compression, and so another manifest.
+    """
+    ordered: list[str] = []
+    for name in names:
+        links = [link.removeprefix("target:") for link in known[name]["contexts"].values()]
+        parents = with_parents([link for link in links if link in known], known)
+        ordered += [each for each in (*parents, name) if each not in ordered]
+    return ordered
+
+
 def revision() -> str:
     """Return the commit that last changed what images are made from, ``-dirty`` when the working
     tree differs from it, or ``unknown`` outside a git checkout."""
@@ -200,11 +214,13 @@ def build(
     for name in names:
         if name not in known:
             raise Problem(f'no target "{name}"', f"choose from: {', '.join(known)}")
+    names = with_parents(names, known)
     used = fetch.run(PLATFORM, "cpu", allow_drift=allow_drift)
     variables = variables_of(used)
     inputs = digest_of_inputs(variables)
     if not no_cache:
-        names = [name for name in names if not unchanged(name, known[name], inputs)]
+        unbuilt = [name for name in names if not unchanged(name, known[name], inputs)]
+        names = with_parents(unbuilt, known)
     if not names:
         print("Nothing changed: the engine has these images.")
         return
@@ -213,8 +229,7 @@ def build(
     metadata = RECORDS / "metadata.json"
     bake(names, variables, no_cache, metadata)
     results = json.loads(metadata.read_text())
-    # What an image stands on is built and tagged with it.
-    for name in [name for name in known if name in results]:
+    for name in names:
         tags = known[name]["tags"]
         record = {
             "inputs": inputs,

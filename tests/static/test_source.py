@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from test_lint import DOCKERFILES, ROOT, texts
 
-from scripts import locks, mirrors
+from scripts import build, locks, mirrors
 
 IMAGES = [path for path in DOCKERFILES if path.parent.name != "builder"]
 
@@ -101,6 +101,14 @@ def test_bake_can_build_what_the_images_folder_names():
     assert {name.split("-")[0] for name in targets} == {p.parent.name for p in IMAGES}
     for name in targets:
         assert bake["target"][name]["tags"][0].startswith(f"hothouse/{name.split('-')[0]}:")
+
+
+def test_a_target_is_built_together_with_those_that_it_stands_on():
+    known = build.targets()
+    chain = ["base", "tensorflow-cpu", "jupyter-cpu"]
+    assert build.with_parents(["jupyter-cpu"], known) == chain
+    assert build.with_parents(["jupyter-cpu", "base"], known) == chain
+    assert build.with_parents(["base"], known) == ["base"]
 
 
 def test_compose_is_safe_by_default():
