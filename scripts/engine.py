@@ -27,9 +27,9 @@ from scripts.problem import Problem
 
 Version = tuple[int, int, int]
 
-ENGINE_MINIMUM: Version = (26, 0, 0)  # the oldest that was tried; 25 lacks nothing known
-BUILDX_MINIMUM: Version = (0, 12, 0)  # bake and build with --annotation
-COMPOSE_MINIMUM: Version = (2, 24, 4)  # !reset and !override
+ENGINE_MINIMUM: Version = (26, 0, 0)  # 26.1.5 is the oldest that was tried
+BUILDX_MINIMUM: Version = (0, 12, 0)  # 0.13.1 is the oldest that was tried
+COMPOSE_MINIMUM: Version = (2, 24, 4)  # 2.26.1 is the oldest that was tried
 PACKAGES = {  # what to install: the distribution's name and that of Docker's own repository
     "buildx": "docker-buildx (or docker-buildx-plugin)",
     "compose": "docker-compose or docker-compose-v2 (or docker-compose-plugin)",

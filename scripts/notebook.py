@@ -106,7 +106,7 @@ def prepare_work(now: Settings) -> None:
         os.chown(work, *(int(part) for part in now.user.split(":")))
 
 
-def state(now: Settings) -> tuple[str, str]:
+def state() -> tuple[str, str]:
     """Return state and health of the notebook's container, ("", "") when there is none."""
     container = answer("ps", "--all", "--quiet", SERVICE).stdout.strip()
     if not container:
@@ -157,7 +157,7 @@ def wait_until_healthy(now: Settings) -> None:
     limit = time.monotonic() + START_LIMIT
     print(f"Waiting for JupyterLab on port {now.port} …", file=sys.stderr, flush=True)
     while time.monotonic() < limit:
-        status, health = state(now)
+        status, health = state()
         if health == "healthy":
             return
         if status in ("exited", "dead", "restarting"):
@@ -177,7 +177,7 @@ def up() -> None:
     write_env()
     now = settings()
     prepare_work(now)
-    status, _ = state(now)
+    status, _ = state()
     if status != "running":
         check_port(now)
     tags = {d["tags"][0]: name for name, d in build.targets().items()}

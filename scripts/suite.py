@@ -21,7 +21,7 @@ IMAGES = {
     "tensorflow": "hothouse/tensorflow:cpu",
     "jupyter": "hothouse/jupyter:cpu",
 }
-#: What tests each image: the folder of the tests outside has the image's own name.
+#: Parts that need no image, and parts that need them all; between them, each image has its own.
 QUICK = ("static", "scripts")
 SLOW = ("notebooks", "browser", "faults")
 
