@@ -1,0 +1,276 @@
+"""Read an image wherever it lies: in the engine, in an OCI archive or layout, in a registry.
+
+Every byte that is read is checked: a blob against its digest, a layer's tar against its diff_id.
+No layer is ever held in memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import zstandard
+
+from scripts import blobs
+from scripts.blobs import Place, damaged
+from scripts.problem import Problem
+
+PLATFORM = {"os": "linux", "architecture": "amd64"}
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer. ``size``: compressed bytes; ``step``: the build step that made it."""
+
+    digest: str
+    diff_id: str
+    size: int
+    media_type: str
+    step: str = ""
+
+
+class Checked(io.RawIOBase):
+    """Hashes what is read through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.total, self.hash = file, 0, hashlib.sha256()
+
+    def readable(self) -> bool:
+        """A stream to read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer``; 0 at the end."""
+        data = self.file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.hash.update(data)
+        self.total += len(data)
+        return len(data)
+
+    def drain(self) -> str:
+        """Read to the end and return the digest of all."""
+        while data := self.file.read(CHUNK):
+            self.hash.update(data)
+            self.total += len(data)
+        return f"sha256:{self.hash.hexdigest()}"
+
+
+def decompressed(file: io.BufferedReader) -> IO[bytes]:
+    """The content of a stream of zstd, gzip or neither, told by its first bytes."""
+    head = file.peek(4)[:4]
+    if head[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=file)
+    if head == b"\x28\xb5\x2f\xfd":
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    return file
+
+
+@dataclass
+class Image:
+    """An image of one platform. ``digest`` is that of its manifest.
+
+    Close it, or use it as a context: a place may hold files or connections.
+    """
+
+    name: str
+    place: Place
+    digest: str
+    manifest: dict = field(repr=False)
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.place.close()
+
+    @property
+    def config_digest(self) -> str:
+        """The digest of the configuration: equal for equal content, however compressed."""
+        return self.manifest["config"]["digest"]
+
+    @cached_property
+    def config(self) -> dict:
+        """The image's configuration: platform, environment, command, labels, history."""
+        data = whole(self.place, self.config_digest)
+        config = blobs.read_json(data, self.place.shown, f"the configuration {self.config_digest}")
+        found = (config.get("os"), config.get("architecture"))
+        if found != tuple(PLATFORM.values()):
+            raise Problem(f"{self.name} is for {'/'.join(map(str, found))}",
+                          "name an image for linux/amd64")
+        return config
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels; empty where there are none."""
+        return (self.config.get("config") or {}).get("Labels") or {}
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The layers, lowest first, each with the step of the history that made it."""
+        diff_ids = (self.config.get("rootfs") or {}).get("diff_ids") or []
+        found = self.manifest["layers"]
+        if len(diff_ids) != len(found):
+            raise damaged(self.place.shown, f"{len(found)} layers, but {len(diff_ids)} diff_ids")
+        steps = [entry.get("created_by", "") for entry in self.config.get("history") or ()
+                 if not entry.get("empty_layer")]
+        steps += [""] * (len(found) - len(steps))
+        return [
+            Layer(each["digest"], diff_id, each["size"], each.get("mediaType", ""), step)
+            for each, diff_id, step in zip(found, diff_ids, steps, strict=False)
+        ]
+
+    def members(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+        """Read a layer: its tar's members in order, each with its content where it has one.
+
+        A content can be read until the next member is asked for. After the last one the layer's
+        bytes are compared with both of its digests.
+
+        :raises Problem: the layer is damaged; says which.
+        """
+        shown, what = self.place.shown, f"the layer {layer.digest}"
+        blob = self.place.open(layer.digest, layer.size)
+        outer = Checked(blob)
+        try:
+            stream = decompressed(io.BufferedReader(outer, CHUNK))
+            inner = Checked(stream)
+            reader = io.BufferedReader(inner, CHUNK)
+            with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as archive:
+                for member in archive:
+                    yield member, archive.extractfile(member) if member.isreg() else None
+            diff_id = inner.drain()
+            digest = outer.drain()
+        except (tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile):
+            raise damaged(shown, what) from None
+        finally:
+            blob.close()
+        if digest != layer.digest:
+            raise damaged(shown, f"{what} has the digest {digest}")
+        if diff_id != layer.diff_id:
+            raise damaged(shown, f"{what} unpacks to {diff_id}, not {layer.diff_id}")
+
+
+def whole(place: Place, digest: str, size: int | None = None) -> bytes:
+    """Read a small blob whole and check it.
+
+    :raises Problem: it is missing, damaged or too large.
+    """
+    with place.open(digest, size) as blob:
+        data = b""
+        while len(data) <= blobs.SMALL and (more := blob.read(CHUNK)):
+            data += more
+    if len(data) > blobs.SMALL or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise damaged(place.shown, f"the blob {digest}")
+    return data
+
+
+def choose(place: Place, wanted: str | None) -> tuple[str, dict]:
+    """Find the manifest for linux/amd64.
+
+    :param wanted: the digest of a manifest or of an index that leads to it.
+    :returns: its digest and content.
+    :raises Problem: there is none, or the content has another digest.
+    """
+    seen: list[str] = []
+
+    def look(descriptors: list[dict], free: bool) -> Iterator[tuple[str, dict]]:
+        for each in descriptors:
+            platform = each.get("platform") or PLATFORM
+            if any(platform.get(key) != value for key, value in PLATFORM.items()):
+                continue
+            digest = each["digest"]
+            data = blobs.read_json(whole(place, digest, each.get("size")), place.shown,
+                                   f"the blob {digest}")
+            seen.append(digest)
+            # A descriptor's type may be missing, and the content's own too.
+            if data.get("mediaType", each.get("mediaType")) in INDEXES or "manifests" in data:
+                inner = blobs.entries(data, place.shown, f"the index {digest}")
+                yield from look(inner, free or digest == wanted)
+            elif free or digest == wanted:
+                yield digest, data
+
+    found = next(look(place.descriptors(), wanted is None), None)
+    if found is None and wanted and seen:
+        raise Problem(f"{place.shown} has the digest {seen[0]}, not {wanted}",
+                      "name the digest that you want to check, or pull that image")
+    if found is None:
+        raise Problem(f"{place.shown} holds no image for linux/amd64", "name another image")
+    digest, manifest = found
+    layers, config = manifest.get("layers"), manifest.get("config")
+    if not isinstance(layers, list) or not isinstance(config, dict) or not all(
+        isinstance(each, dict) and {"digest", "size"} <= each.keys() for each in (*layers, config)
+    ):
+        raise damaged(place.shown, f"the manifest {digest} has no layers or no configuration")
+    return digest, manifest
+
+
+def find(name: str) -> tuple[Place, str | None]:
+    """Find the place that a user means: a file or folder, the engine's image, a registry's.
+
+    :returns: the place, and the digest that the name asks for.
+    :raises Problem: there is no such image.
+    """
+    bare, _, digest = name.partition("@")
+    if digest and not DIGEST.fullmatch(digest):
+        raise Problem(f'"{digest[:80]}" is no digest', "write it as sha256: and 64 hex digits")
+    path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / bare
+    if bare.startswith((".", "/")) or (path.exists() and not registry_host(bare)):
+        if path.is_dir():
+            return blobs.Layout(path), digest or None
+        try:
+            return blobs.Archive(path.open("rb"), bare), digest or None
+        except OSError as error:
+            raise Problem(f"{bare} can't be read: {error.strerror}", "name a file that is there"
+                          ) from None
+    host = registry_host(bare)
+    try:
+        known = blobs.inspect(bare)
+    except Problem:
+        if not host:
+            raise
+        known = None
+    if known:
+        return blobs.from_engine(bare, known["Size"]), digest or None
+    if host:
+        from scripts import registry
+
+        return registry.Registry(bare, digest or None), digest or None
+    raise Problem(f"no image {bare}: the engine has none, no file has that name, and it names no "
+                  "registry", "scripts/inv build, or write HOST/NAME:TAG")
+
+
+def registry_host(name: str) -> str | None:
+    """The registry that an image's name begins with, by Docker's rule: it has a dot or a port."""
+    first, slash, _ = name.partition("/")
+    if not slash or first.startswith("."):
+        return None
+    return first if "." in first or ":" in first or first == "localhost" else None
+
+
+def open_image(name: str) -> Image:
+    """Open an image; see :func:`find` for what the name may be.
+
+    :raises Problem: there is no such image, or it is damaged.
+    """
+    place, wanted = find(name)
+    try:
+        digest, manifest = choose(place, wanted)
+    except BaseException:
+        place.close()
+        raise
+    return Image(name, place, digest, manifest)
