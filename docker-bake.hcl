@@ -9,7 +9,10 @@ variable "LOCK_BASE" { default = "unknown" }
 variable "LOCK_TENSORFLOW" { default = "unknown" }
 variable "LOCK_JUPYTER" { default = "unknown" }
 
-group "default" { targets = ["base", "tensorflow-cpu", "jupyter-cpu"] }
+group "default" { targets = ["cpu"] }
+group "all" { targets = ["cpu", "cuda"] }
+group "cpu" { targets = ["base", "tensorflow-cpu", "jupyter-cpu"] }
+group "cuda" { targets = ["base", "tensorflow-cuda", "jupyter-cuda"] }
 
 target "_image" {
   args   = { SOURCE_DATE_EPOCH = SOURCE_DATE_EPOCH }
@@ -54,13 +57,25 @@ target "_tensorflow" {
     "org.opencontainers.image.title" = "hothouse/tensorflow"
     "io.hothouse.lock"               = LOCK_TENSORFLOW
   }
-  contexts = { base = "target:base", builder = "target:_builder" }
+  contexts = {
+    base    = "target:base"
+    builder = "target:_builder"
+    pip     = ".artifacts/context/pip"
+  }
 }
 
 target "tensorflow-cpu" {
   inherits = ["_tensorflow"]
+  args     = { ACCELERATOR = "cpu" }
   contexts = { wheels = ".artifacts/context/tensorflow-cpu" }
   tags     = ["hothouse/tensorflow:cpu"]
+}
+
+target "tensorflow-cuda" {
+  inherits = ["_tensorflow"]
+  args     = { ACCELERATOR = "cuda" }
+  contexts = { wheels = ".artifacts/context/tensorflow-cuda" }
+  tags     = ["hothouse/tensorflow:cuda"]
 }
 
 target "_jupyter" {
@@ -70,7 +85,7 @@ target "_jupyter" {
     "org.opencontainers.image.title" = "hothouse/jupyter"
     "io.hothouse.lock"               = LOCK_JUPYTER
   }
-  contexts = { builder = "target:_builder" }
+  contexts = { builder = "target:_builder", pip = ".artifacts/context/pip" }
 }
 
 target "jupyter-cpu" {
@@ -78,7 +93,15 @@ target "jupyter-cpu" {
   contexts = {
     tensorflow = "target:tensorflow-cpu"
     wheels     = ".artifacts/context/jupyter-cpu"
-    pip        = ".artifacts/context/tensorflow-cpu"
   }
-  tags     = ["hothouse/jupyter:cpu"]
+  tags = ["hothouse/jupyter:cpu"]
+}
+
+target "jupyter-cuda" {
+  inherits = ["_jupyter"]
+  contexts = {
+    tensorflow = "target:tensorflow-cuda"
+    wheels     = ".artifacts/context/jupyter-cuda"
+  }
+  tags = ["hothouse/jupyter:cuda"]
 }

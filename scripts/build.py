@@ -1,14 +1,18 @@
 """Build the images with docker buildx bake, from the store alone, and record what came out."""
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from scripts import context, engine, fetch, locks
+from scripts import context, engine, fetch, gittree, locks
+from scripts import record as record_file
 from scripts.paths import ARTIFACTS, IMAGES, ROOT
 from scripts.problem import Problem
 
@@ -31,23 +35,48 @@ CAUSES = {
 }
 
 
-def targets() -> dict[str, dict]:
-    """Return what docker-bake.hcl can build: target names and their definitions, as bake reads
-    them.
+@functools.cache
+def index() -> dict[str, dict]:
+    """Return what docker-bake.hcl can build, as bake reads it: ``group`` and ``target``.
 
     :raises Problem: bake cannot read the file.
     """
     result = subprocess.run(
-        [*BAKE, "--print"],
+        [*BAKE, "--print", "all"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )
     if result.returncode:
         raise Problem(f"docker-bake.hcl is not valid: {result.stderr.strip()}", "mend the file")
-    return {
-        name: target
-        for name, target in json.loads(result.stdout)["target"].items()
-        if not name.startswith("_")
-    }
+    return json.loads(result.stdout)
+
+
+def targets() -> dict[str, dict]:
+    """Return the targets that are images, and their definitions.
+
+    :raises Problem: see :func:`index`.
+    """
+    return {name: it for name, it in index()["target"].items() if not name.startswith("_")}
+
+
+def chosen(names: list[str]) -> list[str]:
+    """Return the targets that these targets and groups stand for.
+
+    :raises Problem: there is no such target or group.
+    """
+    known, groups = targets(), index()["group"]
+    out: list[str] = []
+    for name in names:
+        if name not in known and name not in groups or name == "default":
+            words = [*known, *(group for group in groups if group != "default")]
+            raise Problem(f'no target "{name}"', f"choose from: {', '.join(words)}")
+        found = [name] if name in known else chosen(groups[name]["targets"])
+        out += [each for each in found if each not in out]
+    return out
+
+
+def variants_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the variants of the locks that these targets need: none for the base image."""
+    return tuple(sorted({name.rsplit("-", 1)[1] for name in names if "-" in name}))
 
 
 def with_parents(names: list[str], known: dict[str, dict]) -> list[str]:
@@ -66,7 +95,7 @@ def with_parents(names: list[str], known: dict[str, dict]) -> list[str]:
 
 def revision() -> str:
     """Return the commit that last changed what images are made from, ``-dirty`` when the working
-    tree differs from it, or ``unknown`` outside a git checkout."""
+    tree differs from it. Outside a git checkout that is what a bundle says, or ``unknown``."""
 
     def git(*arguments: str) -> str:
         result = subprocess.run(
@@ -77,11 +106,11 @@ def revision() -> str:
     sources = [str(path.relative_to(ROOT)) for path in SOURCES]
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
-            return "unknown"
+            return gittree.revision(SOURCES)
         commit = git("log", "-1", "--format=%H", "--", *sources)
         dirty = git("status", "--porcelain", "--", *sources)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return gittree.revision(SOURCES)
     return (commit or "unknown") + ("-dirty" if dirty else "")
 
 
@@ -120,17 +149,22 @@ def digest_of_inputs(variables: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def lay_out(used: list[locks.Lock]) -> None:
+def lay_out(used: list[locks.Lock], variants: Iterable[str]) -> None:
     """Check what lies in the store once more and lay out the contexts from it.
 
+    :param variants: of the wheels: ``cpu``, ``cuda``, both or none.
     :raises Problem: a file was damaged in the store and cannot be fetched again.
     """
     debs, *wheels = used
-    chosen = [lock.select(PLATFORM, "cpu") for lock in used]
-    fetch.fetch(fetch.verify(package for packages in chosen for package in packages))
-    context.lay_out_debs(debs.select(PLATFORM, "cpu"), IMAGES / "base" / "packages.in")
-    for lock in wheels:
-        context.lay_out_wheels(lock.path.parent.name, "cpu", lock.select(PLATFORM, "cpu"))
+    packages = debs.select(PLATFORM, "any")
+    folders = {
+        (lock.path.parent.name, variant): lock.select(PLATFORM, variant)
+        for variant in variants for lock in wheels
+    }
+    fetch.fetch(fetch.verify({*packages, *itertools.chain(*folders.values())}))
+    context.lay_out_debs(packages, IMAGES / "base" / "packages.in")
+    for (image, variant), chosen_wheels in folders.items():
+        context.lay_out_wheels(image, variant, chosen_wheels)
 
 
 def engine_id(tag: str) -> str | None:
@@ -202,7 +236,7 @@ def build(
 ) -> None:
     """Build images, or say that nothing changed.
 
-    :param names: bake targets; None for all.
+    :param names: targets or groups of docker-bake.hcl; None for the CPU images.
     :param no_cache: run every step again.
     :param allow_drift: go on with the mirror's present .deb files when the locked ones are
         gone; the images' labels say so.
@@ -210,12 +244,9 @@ def build(
     """
     engine.ensure()
     known = targets()
-    names = names or list(known)
-    for name in names:
-        if name not in known:
-            raise Problem(f'no target "{name}"', f"choose from: {', '.join(known)}")
-    names = with_parents(names, known)
-    used = fetch.run(PLATFORM, "cpu", allow_drift=allow_drift)
+    names = with_parents(chosen(names or ["cpu"]), known)
+    variants = variants_of(names)
+    used = fetch.run(variants, PLATFORM, allow_drift=allow_drift)
     variables = variables_of(used)
     inputs = digest_of_inputs(variables)
     if not no_cache:
@@ -224,7 +255,7 @@ def build(
     if not names:
         print("Nothing changed: the engine has these images.")
         return
-    lay_out(used)
+    lay_out(used, variants)
     RECORDS.mkdir(parents=True, exist_ok=True)
     metadata = RECORDS / "metadata.json"
     bake(names, variables, no_cache, metadata)
@@ -239,6 +270,6 @@ def build(
             "config": results[name].get("containerimage.config.digest"),
             "variables": variables,
         }
-        (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        record_file.write(RECORDS / f"{name}.json", record, used)
         print(f"{tags[0]}  manifest {record['manifest']}  config {record['config']}")
     print("Next: scripts/inv test, or scripts/inv up")

@@ -22,8 +22,12 @@ from scripts.paths import ARTIFACTS, ROOT
 ONCE = "HOTHOUSE_REMADE"
 INTERRUPTED = "error: interrupted. Fix: run the same command again; what was finished is kept"
 OUTPUT = "see its output above"
-#: Tasks that take a word without its flag.
-OPTIONAL_WORDS = {"build": "--target", "test": "--part"}
+#: Tasks that take words without their flags, in this order.
+OPTIONAL_WORDS = {
+    "bench": ("--variant",), "build": ("--target",), "evidence": ("--image",),
+    "fetch": ("--variant",), "report": ("--image", "--other"), "test": ("--part",),
+    "verify": ("--image",),
+}
 remade = os.environ.pop(ONCE, None) is not None
 
 
@@ -65,16 +69,28 @@ class OwnConfig(Config):
         """Read nothing."""
 
 
-def with_flag(argv: list[str], task: str, flag: str, tasks: Container[str]) -> list[str]:
-    """Let a task take an optional word, which invoke's own positional arguments cannot be.
+def with_flags(
+    argv: list[str], task: str, flags: tuple[str, ...], tasks: Container[str],
+    takes_value: Container[str] = (),
+) -> list[str]:
+    """Let a task take optional words, which invoke's own positional arguments cannot be.
 
     :param argv: such as ``inv build base``.
+    :param takes_value: the task's flags that are followed by a value.
     :returns: ``inv build --target base`` for the task ``build`` and the flag ``--target``.
     """
-    out = []
-    for index, word in enumerate(argv):
-        if index and argv[index - 1] == task and not word.startswith("-") and word not in tasks:
-            out.append(flag)
+    if task not in argv:
+        return argv
+    start = argv.index(task) + 1
+    out, left, value = argv[:start], list(flags), False
+    for index, word in enumerate(argv[start:], start):
+        if not word.startswith("-") and not value:
+            if not left or word in tasks:
+                return out + argv[index:]
+            out.append(left.pop(0))
+        elif word in left:
+            left.remove(word)
+        value = word in takes_value
         out.append(word)
     return out
 
@@ -104,9 +120,11 @@ class Hothouse(Program):
             if str(error.name).split(".")[0] not in ("scripts", "tasks", "tests"):
                 remake_environment()
             raise
-        for task, flag in OPTIONAL_WORDS.items():
-            self.core.unparsed = with_flag(
-                self.core.unparsed, task, flag, self.collection.task_names
+        for context in self.collection.to_contexts():
+            self.core.unparsed = with_flags(
+                self.core.unparsed, context.name, OPTIONAL_WORDS.get(context.name, ()),
+                self.collection.task_names,
+                [flag for flag, argument in context.flags.items() if argument.takes_value],
             )
         try:
             self.parse_tasks()

@@ -123,4 +123,7 @@ def lay_out_wheels(image: str, variant: str, packages: tuple[Package, ...]) -> P
     for stale in folder.iterdir():
         if stale.name not in layers:
             shutil.rmtree(stale)
+    # In a folder of its own, so that a layer depends on pip and not on all that lies beside it.
+    if pip := [package for package in packages if package.name == "pip"]:
+        link(CONTEXTS / "pip", {package.file: fetch.path_of(package.sha256) for package in pip})
     return folder

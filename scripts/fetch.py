@@ -57,22 +57,37 @@ def verify(packages: Iterable[Package], store: Path = STORE) -> list[Package]:
     return bad
 
 
-def run(
-    platform: str = "linux/amd64", variant: str = "cpu", *, allow_drift: bool = False
-) -> list[Lock]:
-    """Fetch all that the images of ``platform`` and ``variant`` need.
+def variants(name: str) -> tuple[str, ...]:
+    """The variants of the locks that ``cpu``, ``cuda`` or ``all`` stands for.
 
+    :raises Problem: another name.
+    """
+    known = {"cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu", "cuda")}
+    if name not in known:
+        raise Problem(f'no variant "{name}"', f"choose from: {', '.join(known)}")
+    return known[name]
+
+
+def run(
+    variants: Iterable[str] = ("cpu",), platform: str = "linux/amd64", *, allow_drift: bool = False
+) -> list[Lock]:
+    """Fetch all that the images of a platform need.
+
+    :param variants: ``cpu``, ``cuda``, both, or none for the base image alone.
     :returns: the locks to build from: packages of Debian, then wheels in the images' order.
     :raises Problem: as of ``fetch``.
     """
-    debs = locked_or_drifted(locks.read(locks.DEBS), platform, variant, allow_drift=allow_drift)
+    debs = locked_or_drifted(locks.read(locks.DEBS), platform, allow_drift=allow_drift)
     wheels = [locks.read(path) for path in locks.WHEELS]
-    fetch(package for lock in wheels for package in lock.select(platform, variant))
+    fetch(
+        package
+        for lock in wheels for variant in variants for package in lock.select(platform, variant)
+    )
     return [debs, *wheels]
 
 
 def locked_or_drifted(
-    lock: Lock, platform: str, variant: str, *, allow_drift: bool, store: Path = STORE
+    lock: Lock, platform: str, *, allow_drift: bool, store: Path = STORE
 ) -> Lock:
     """Fetch a lock's files; where some are gone and that is allowed, those of today instead.
 
@@ -80,7 +95,7 @@ def locked_or_drifted(
     :raises Gone: a file is gone and ``allow_drift`` is false.
     """
     try:
-        fetch(lock.select(platform, variant), store=store, date=lock.date)
+        fetch(lock.select(platform, "any"), store=store, date=lock.date)
         return lock
     except Gone as gone:
         if not allow_drift:
@@ -93,7 +108,7 @@ def locked_or_drifted(
     from scripts import lock as resolver
 
     drifted = resolver.resolve_debs_to(DRIFT)
-    fetch(drifted.select(platform, variant), store=store, date=drifted.date)
+    fetch(drifted.select(platform, "any"), store=store, date=drifted.date)
     return dataclasses.replace(drifted, drifted=True)
 
 

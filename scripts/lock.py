@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from rich.console import Console
 
-from scripts import locks, resolve_debs, resolve_wheels
+from scripts import locks, release, resolve_debs, resolve_wheels
 from scripts.locks import Lock, Package
 from scripts.paths import IMAGES
 from scripts.problem import Problem
@@ -33,10 +33,9 @@ def run(upgrade: str | bool | None = None, *, images: Path = IMAGES) -> bool:
         upgrade = _known(upgrade, old.values())
     # Whole lines, however narrow the terminal: a log or a test reads them too.
     say = functools.partial(Console(highlight=False).print, soft_wrap=True)
-    say("resolving the Debian packages")
-    new: dict[Path, list[Package]] = {
-        debs: resolve_debs.resolve(path=images / "base" / "packages.in")
-    }
+    say("checking Debian's signatures and resolving its packages")
+    resolved, releases = resolve_debs.resolve(path=images / "base" / "packages.in")
+    new: dict[Path, list[Package]] = {debs: resolved}
     present = [p for path in wheels if (lock := old[path]) for p in lock.packages]
     found = resolve_wheels.resolve(present, upgrade, say=say, images=images)
     new |= {path: found[path.parent.name] for path in wheels}
@@ -52,9 +51,43 @@ def run(upgrade: str | bool | None = None, *, images: Path = IMAGES) -> bool:
             # A rewritten line may differ in its layer or its file alone.
             for line in lines or ["same packages and versions, other files or layers"]:
                 say(f"  {line}")
+    if not _proved(debs):
+        release.keep(releases, debs.parent)
+        say(f"kept the signed Release files in {locks.shown(debs.parent / 'release')}")
+        changed = True
     locks.write_epoch((locks.read(path).date for path in paths), images / locks.EPOCH.name)
-    say("next: scripts/inv build" if changed else "nothing changed")
+    say("next: scripts/inv build; scripts/inv digests renews digests.lock before you commit"
+        if changed else "nothing changed")
     return changed
+
+
+def check(*, images: Path = IMAGES) -> None:
+    """Check the chain from Debian's signatures to the committed lock, from what is kept.
+
+    Needs a network only for an index that isn't in the store.
+
+    :raises Problem: a link of the chain doesn't hold.
+    """
+    base = images / "base"
+    lock = locks.read(base / "packages.lock")
+    suite, _ = resolve_debs.read_input(base / "packages.in")
+    for proof in release.audit(lock, suite, base):
+        signed = f"of {proof.date:%Y-%m-%d %H:%M} UTC, signed by {', '.join(proof.signers)}"
+        print(f"{proof.suite}: Release {signed}; Packages sha256:{proof.index.sha256}")
+    print(f"All {len(lock.packages)} Debian packages of the lock are those that Debian signed.")
+    wheels = sum(len(locks.read(images / p.relative_to(IMAGES)).packages) for p in locks.WHEELS)
+    print(f"The {wheels} wheels are signed by nobody: their hashes are those that the package "
+          "index gave over TLS.")
+
+
+def _proved(debs: Path) -> bool:
+    """Whether the Release files beside the lock prove it: then there is no need for newer ones."""
+    try:
+        suite, _ = resolve_debs.read_input(debs.parent / "packages.in")
+        release.audit(locks.read(debs), suite, debs.parent)
+    except Problem:
+        return False
+    return True
 
 
 def changes(old: Iterable[Package], new: Iterable[Package]) -> list[str]:
@@ -79,7 +112,7 @@ def resolve_debs_to(path: Path) -> Lock:
     :raises Problem: the mirror can't be asked.
     """
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    locks.write(path, "deb", today, resolve_debs.resolve())
+    locks.write(path, "deb", today, resolve_debs.resolve()[0])
     return locks.read(path)
 
 

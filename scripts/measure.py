@@ -1,26 +1,20 @@
 """`inv bench`: sizes and waiting times, beside an image made the usual way in the same run."""
 
-import json
-import re
 import statistics
 import subprocess
 import sys
-import tarfile
 import time
 import urllib.error
 import urllib.request
 
-from scripts import build, context
+from scripts import build, context, fetch, oci, source
 from scripts.paths import ROOT
 from scripts.problem import Problem
 
 PLAIN = "hothouse-bench/plain:latest"
-OURS = "hothouse/jupyter:cpu"
 RUNS = 3
 START_LIMIT = 120
 IMPORT = "import time; t = time.perf_counter(); import tensorflow; print(time.perf_counter() - t)"
-#: The images from the base up, by the folders that their Dockerfiles lie in.
-CHAIN = ("base", "tensorflow", "jupyter")
 
 
 def output(*command: str) -> str:
@@ -35,43 +29,13 @@ def output(*command: str) -> str:
     return result.stdout.strip()
 
 
-def layer_names() -> list[str]:
-    """Return the names of the layers of the Jupyter image, base first: image and stage."""
-    return [
-        f"{image}/{stage}"
-        for image in CHAIN
-        for stage in re.findall(
-            r"^COPY --link --from=(\S+)", (ROOT / "images" / image / "Dockerfile").read_text(),
-            re.MULTILINE,
-        )
-    ]
-
-
-def layer_sizes(image: str) -> list[int]:
-    """Return the compressed size of each layer in bytes, base first.
-
-    Reads the OCI image layout (index.json, manifest) that ``docker image save`` writes.
+def layers_of(image: str) -> list[tuple[str, int]]:
+    """Return the build step and the compressed size in bytes of each layer, base first.
 
     :raises Problem: the engine has no such image.
     """
-    command = ["docker", "image", "save", image]
-    blobs: dict[str, bytes] = {}
-    sizes: dict[str, int] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                for member in archive:
-                    sizes[member.name] = member.size
-                    if member.isfile() and member.size < 1 << 20:
-                        blobs[member.name] = archive.extractfile(member).read()
-        except tarfile.ReadError:
-            raise Problem(f"the engine has no image {image}", "scripts/inv build") from None
-
-    def blob(descriptor: dict) -> str:
-        return "blobs/" + descriptor["digest"].replace(":", "/")
-
-    manifest = json.loads(blobs[blob(json.loads(blobs["index.json"])["manifests"][0])])
-    return [sizes[blob(layer)] for layer in manifest["layers"]]
+    with oci.open_image(image) as it:
+        return list(zip(source.steps_of(it), (layer.size for layer in it.layers), strict=True))
 
 
 def first_answer(image: str) -> float:
@@ -100,33 +64,44 @@ def first_import(image: str) -> float:
     return float(output("docker", "run", "--rm", image, "python3", "-c", IMPORT))
 
 
-def build_plain() -> None:
+def unpacked(image: str) -> int:
+    """Return the bytes of all files of all layers of an image."""
+    with oci.open_image(image) as it:
+        return sum(member.size for layer in it.layers for member, _ in it.members(layer))
+
+
+def build_plain(variant: str) -> None:
     """Build the image to compare with."""
     print("building the image to compare with …", file=sys.stderr, flush=True)
     output("docker", "buildx", "build", "--provenance=false", "--file", "scripts/plain.Dockerfile",
+           "--build-arg", f"VARIANT={variant}",
            "--build-context", "base=docker-image://hothouse/base:latest",
            "--build-context", f"wheels={context.CONTEXTS}", "--tag", PLAIN, "--load", "scripts")
 
 
-def run() -> None:
+def run(variant: str) -> None:
     """Measure, print, and remove the image made for the comparison.
 
+    :param variant: ``cpu`` or ``cuda``.
     :raises Problem: an image is missing or does not answer.
     """
-    build.build()
-    build_plain()
+    fetch.variants(variant)
+    ours = f"hothouse/jupyter:{variant}"
+    build.build([f"jupyter-{variant}"])
+    build_plain(variant)
     try:
-        ours, plain = layer_sizes(OURS), layer_sizes(PLAIN)
-        print(f"\n{OURS}, compressed by layer:")
-        for name, size in zip(layer_names(), ours, strict=True):
+        rows = [("compressed size, MB", *(
+            sum(size for _, size in layers_of(image)) / 1e6 for image in (ours, PLAIN)))]
+        rows.append(("unpacked size, MB", *(unpacked(image) / 1e6 for image in (ours, PLAIN))))
+        print(f"\n{ours}, compressed by layer:")
+        for name, size in layers_of(ours):
             print(f"  {name:28}{size / 1e6:8.1f} MB")
-        rows = [("compressed size, MB", sum(ours) / 1e6, sum(plain) / 1e6)]
         for name, measure in (
             ("first answer of /api, s", first_answer),
             ("first import tensorflow, s", first_import),
         ):
             # In turns, so that whatever else the machine does burdens both alike.
-            pairs = [(measure(OURS), measure(PLAIN)) for _ in range(RUNS)]
+            pairs = [(measure(ours), measure(PLAIN)) for _ in range(RUNS)]
             rows.append((name, *(statistics.median(column) for column in zip(*pairs, strict=True))))
         print(f"\n{'':30}{'ours':>9}{'plain':>9}{'ratio':>8}")
         for name, one, other in rows:

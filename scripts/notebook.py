@@ -1,5 +1,7 @@
 """The local notebook: docker compose, wrapped so that what goes wrong is said in one line."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -10,11 +12,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts import build, engine
+from scripts import build, engine, gpus
 from scripts.paths import ROOT
 from scripts.problem import Problem
 
-SERVICE = "notebook"
+#: The services of compose.yaml, of which one runs at a time.
+CPU, CUDA = "notebook", "notebook-cuda"
 #: Longest time from the start of the container to the first answer, in seconds.
 START_LIMIT = 120
 #: The image's own user, for callers who are root: a notebook never runs as root.
@@ -23,14 +26,24 @@ ENV = ROOT / ".env"
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """The GPUs that the notebook is to have: ``driver`` is nvidia or cdi, ``devices`` its names."""
+
+    driver: str
+    devices: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """What compose.yaml, .env and the environment come to."""
 
+    service: str
     project: str
     image: str
     user: str
     port: int
     work: Path
+    gpu: Gpu | None = None
 
     @property
     def uid(self) -> int:
@@ -39,8 +52,9 @@ class Settings:
 
 
 def compose(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """Run docker compose on the project in the checkout."""
-    return subprocess.run(["docker", "compose", *arguments], cwd=ROOT, check=False, **options)
+    """Run docker compose on the project in the checkout, with both services in its sight."""
+    command = ["docker", "compose", "--profile", "*", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=False, **options)
 
 
 def answer(*arguments: str) -> subprocess.CompletedProcess:
@@ -48,9 +62,10 @@ def answer(*arguments: str) -> subprocess.CompletedProcess:
     return compose(*arguments, capture_output=True, text=True)
 
 
-def settings() -> Settings:
+def settings(service: str = CPU) -> Settings:
     """Return the settings in force.
 
+    :param service: of the two.
     :raises Problem: compose.yaml or .env is not valid.
     """
     result = answer("config", "--format", "json")
@@ -58,11 +73,15 @@ def settings() -> Settings:
         cause = result.stderr.strip().splitlines()[-1]
         raise Problem(f"the settings are not valid: {cause}", "mend .env or compose.yaml")
     config = json.loads(result.stdout)
-    service = config["services"][SERVICE]
-    work = next(v for v in service["volumes"] if v["type"] == "bind")
+    found = config["services"][service]
+    work = next(v for v in found["volumes"] if v["type"] == "bind")
+    gpu = None
+    if service == CUDA:
+        device = found["deploy"]["resources"]["reservations"]["devices"][0]
+        gpu = Gpu(device["driver"], device["device_ids"][0])
     return Settings(
-        config["name"], service["image"], service["user"],
-        int(service["ports"][0]["published"]), Path(work["source"]),
+        service, config["name"], found["image"], found["user"],
+        int(found["ports"][0]["published"]), Path(work["source"]), gpu,
     )
 
 
@@ -106,9 +125,9 @@ def prepare_work(now: Settings) -> None:
         os.chown(work, *(int(part) for part in now.user.split(":")))
 
 
-def state() -> tuple[str, str]:
-    """Return state and health of the notebook's container, ("", "") when there is none."""
-    container = answer("ps", "--all", "--quiet", SERVICE).stdout.strip()
+def state(service: str = CPU) -> tuple[str, str]:
+    """Return state and health of a service's container, ("", "") when there is none."""
+    container = answer("ps", "--all", "--quiet", service).stdout.strip()
     if not container:
         return "", ""
     form = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
@@ -118,6 +137,12 @@ def state() -> tuple[str, str]:
     )
     status, _, health = result.stdout.strip().partition(" ")
     return status, health
+
+
+def present() -> str:
+    """Return the service that has a container: the CUDA one, else the CPU one, be it there or not.
+    """
+    return CUDA if state(CUDA)[0] else CPU
 
 
 def check_port(now: Settings) -> None:
@@ -157,39 +182,51 @@ def wait_until_healthy(now: Settings) -> None:
     limit = time.monotonic() + START_LIMIT
     print(f"Waiting for JupyterLab on port {now.port} …", file=sys.stderr, flush=True)
     while time.monotonic() < limit:
-        status, health = state()
+        status, health = state(now.service)
         if health == "healthy":
             return
         if status in ("exited", "dead", "restarting"):
             break
         time.sleep(0.1)
-    log = answer("logs", "--no-log-prefix", "--tail", "50", SERVICE)
-    compose("stop", SERVICE, capture_output=True)
+    log = answer("logs", "--no-log-prefix", "--tail", "50", now.service)
+    compose("stop", now.service, capture_output=True)
     raise complaint(log.stdout + log.stderr)
 
 
-def up() -> None:
+def up(gpu: str | bool | None = None) -> None:
     """Build what is missing, start the notebook and print its address.
 
+    :param gpu: None for the CPU image, True for the GPUs of the settings, else which.
     :raises Problem: see the functions above.
     """
     engine.ensure()
     write_env()
-    now = settings()
+    now = settings(CUDA if gpu else CPU)
+    chosen = dict(os.environ)
+    if now.gpu:
+        # Before a long build.
+        chosen |= gpus.variables(now.gpu.driver, now.gpu.devices if gpu is True else str(gpu))
     prepare_work(now)
-    status, _ = state()
-    if status != "running":
+    other = CPU if gpu else CUDA
+    if state(other)[0]:
+        print(f"+ docker compose rm --stop {other}", file=sys.stderr, flush=True)
+        compose("rm", "--stop", "--force", other, capture_output=True)
+    if state(now.service)[0] != "running":
         check_port(now)
     tags = {d["tags"][0]: name for name, d in build.targets().items()}
     if now.image in tags:
         build.build([tags[now.image]], allow_drift=True)
-    print("+ docker compose up --detach", file=sys.stderr, flush=True)
-    result = compose("up", "--detach", "--quiet-pull", capture_output=True, text=True)
+    print(f"+ docker compose up --detach {now.service}", file=sys.stderr, flush=True)
+    result = compose("up", "--detach", "--quiet-pull", now.service, capture_output=True, text=True,
+                     env=chosen)
     if result.returncode:
         cause = (result.stderr.strip().splitlines() or ["docker compose up failed"])[-1]
+        if problem := gpus.complaint(result.stderr):
+            raise problem
         if "No such image" in cause:
             raise Problem(f"the engine has no image {now.image}",
-                          f"docker pull {now.image}, or mend HOTHOUSE_IMAGE in .env")
+                          f"docker pull {now.image}, or mend "
+                          f"{'HOTHOUSE_CUDA_IMAGE' if gpu else 'HOTHOUSE_IMAGE'} in .env")
         raise Problem(cause, "mend that and run scripts/inv up again")
     wait_until_healthy(now)
     print(f"JupyterLab is ready; {now.work} is its folder work:\n\n    {address(now)}\n")
@@ -201,7 +238,7 @@ def address(now: Settings) -> str:
 
     :raises Problem: it is not running.
     """
-    result = answer("exec", "-T", SERVICE, "jupyter", "server", "list", "--json")
+    result = answer("exec", "-T", now.service, "jupyter", "server", "list", "--json")
     servers = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     if result.returncode or not servers:
         raise Problem("the notebook is not running", "scripts/inv up")
@@ -220,7 +257,7 @@ def need_client() -> None:
 def url() -> None:
     """Print the address of the running notebook."""
     need_client()
-    print(address(settings()))
+    print(address(settings(present())))
 
 
 def down() -> None:
@@ -237,4 +274,4 @@ def logs(follow: bool) -> None:
     """Print the notebook's log."""
     need_client()
     settings()
-    compose("logs", "--no-log-prefix", *(["--follow"] if follow else []), SERVICE)
+    compose("logs", "--no-log-prefix", *(["--follow"] if follow else []), present())

@@ -1,4 +1,8 @@
-"""Resolve images/base/packages.in to .deb files, with this machine's apt in a state of its own."""
+"""Resolve images/base/packages.in to .deb files, with this machine's apt in a state of its own.
+
+apt reads no mirror here: it is given the signed files that scripts/release.py fetched and checked,
+so that what is resolved is what was checked, and no setting of the machine's apt has a say.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from scripts import mirrors
+from scripts import download, mirrors, release
 from scripts.locks import Package, shown
-from scripts.paths import ARTIFACTS, IMAGES
+from scripts.paths import IMAGES
 from scripts.problem import Problem
+from scripts.release import Release
 
 INPUT = IMAGES / "base" / "packages.in"
-STATE = ARTIFACTS / "apt"
 # Debian's word for each platform.
 ARCHITECTURES = {"linux/amd64": "amd64"}
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})")
@@ -47,82 +52,98 @@ def read_input(path: Path) -> tuple[str, dict[str, list[str]]]:
     return suite, layers
 
 
-def resolve(platform: str = "linux/amd64", path: Path | None = None) -> list[Package]:
+def resolve(
+    platform: str = "linux/amd64", path: Path | None = None
+) -> tuple[list[Package], list[Release]]:
     """What the layers of ``path`` (packages.in) need now, essential packages and apt included.
 
     Each layer is a closure of its own. A file of several closures belongs to the last one:
     what the image holds counts more than what the build needs.
 
-    :raises Problem: no apt here, the mirror doesn't answer, or a name isn't in the suite.
+    :returns: the packages, and Debian's signed Release files that prove their hashes.
+    :raises Problem: no apt here, the mirror doesn't answer, what it gives isn't what Debian
+        signed, or a name isn't in the suite.
     """
     path = path or INPUT
     suite, layers = read_input(path)
-    archives = mirrors.debian_archives()
-    apt = _Apt(suite, archives, ARCHITECTURES[platform])
-    apt.update()
+    apt = _Apt(suite, ARCHITECTURES[platform], path.parent)
     found: dict[str, Package] = {}
     for layer, names in layers.items():
         for uri, deb, size, digest in apt.closure(names, path):
-            file = _archive_path(uri, archives)
+            file = apt.archive_path(uri)
             # The epoch stands only in the name that apt would save it under.
             name, version, architecture = unquote(deb).removesuffix(".deb").split("_")
             where = "any" if architecture == "all" else platform
             found[name] = Package(digest, size, where, "any", layer, name, version, file)
-    return list(found.values())
+    packages = list(found.values())
+    # Not by what apt says of it: read once more from the index whose hash was signed.
+    release.prove(packages, apt.releases)
+    return packages, apt.releases
 
 
 def newest(name: str) -> str:
     """The version of ``name`` in the mirror now; ``""`` where that can't be found out."""
     try:
         suite, _ = read_input(INPUT)
-        apt = _Apt(suite, mirrors.debian_archives(), "amd64")
-        apt.update()
+        apt = _Apt(suite, "amd64", INPUT.parent)
         shown_versions = apt.run("apt-cache", "madison", name).stdout
     except Problem:
         return ""
     return shown_versions.split("|")[1].strip() if "|" in shown_versions else ""
 
 
-def _archive_path(uri: str, archives: dict[str, mirrors.Archive]) -> str:
-    # The longest first: one archive's address may be the beginning of the other's.
-    for archive, where in sorted(archives.items(), key=lambda item: -len(item[1].url)):
-        if uri.startswith(f"{where.url}/pool/"):
-            return f"{archive}:{unquote(uri.removeprefix(where.url + '/'))}"
-    raise Problem(
-        f"apt answers with {mirrors.shown(uri)}, outside its archives", mirrors.SET_MIRROR
-    )
-
-
 class _Apt:
-    """apt with its own lists and an empty dpkg status: this machine's packages play no part."""
+    """apt with its own lists and an empty dpkg status: this machine's packages play no part.
 
-    def __init__(self, suite: str, archives: dict[str, mirrors.Archive], architecture: str) -> None:
+    :param base: the folder of packages.in, of the trusted keys and of what was checked before.
+    """
+
+    def __init__(self, suite: str, architecture: str, base: Path) -> None:
         if not shutil.which("apt-get"):
             raise Problem("scripts/inv lock needs apt-get", "run it on Debian or Ubuntu")
         self.suite = suite
-        self.root = STATE / f"{suite}-{architecture}"
+        # Not in the checkout, whose path may hold a space or be too long for apt. It goes with
+        # this object.
+        self._folder = tempfile.TemporaryDirectory(prefix="hothouse-apt-")
+        self.root = Path(self._folder.name)
+        self.releases = release.fetch_all(suite, architecture, mirrors.debian_archives(), base)
         for folder in ("lists/partial", "cache/archives/partial", "etc"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "status").write_text("")
-        main, security = archives["debian"], archives["debian-security"]
-        stanzas = [
-            self._stanza(main, f"{suite} {suite}-updates"),
-            self._stanza(security, f"{suite}-security"),
-        ]
+        keyring = self.root / "debian-archive-keyring.gpg"
+        shutil.copyfile(release.keyrings(base, release.STORE)[-1], keyring)
+        stanzas = [self._stanza(checked, keyring) for checked in self.releases]
         (self.root / "etc/debian.sources").write_text("\n".join(stanzas))
         (self.root / "apt.conf").write_text(self._configuration(architecture))
+        done = self.run("apt-get", "update")
+        if done.returncode:
+            self._fail(done.stderr)
 
-    @staticmethod
-    def _stanza(archive: mirrors.Archive, suites: str) -> str:
-        signed = f"Signed-By: {archive.signed_by}\n" if archive.signed_by else ""
-        return f"Types: deb\nURIs: {archive.url}\nSuites: {suites}\nComponents: main\n{signed}"
+    def _url(self, archive: str) -> str:
+        return f"file:{quote(str(self.root / 'mirror' / archive))}"
+
+    def _stanza(self, checked: Release, keyring: Path) -> str:
+        """Lay out one suite as a mirror has it; returns the apt source for it."""
+        folder = self.root / "mirror" / checked.archive / "dists" / checked.suite
+        index = folder / checked.index.name.partition("/")[2]
+        index.parent.mkdir(parents=True)
+        index.symlink_to(download.path_of(checked.index.sha256, release.STORE).absolute())
+        (folder / "InRelease").write_bytes(checked.content)
+        return (
+            f"Types: deb\nURIs: {self._url(checked.archive)}\nSuites: {checked.suite}\n"
+            f"Components: main\nSigned-By: {keyring}\n"
+        )
+
+    def archive_path(self, uri: str) -> str:
+        """A package's file as the lock names it: ``debian:pool/…``."""
+        for archive in release.LABELS:
+            prefix = f"{self._url(archive)}/pool/"
+            if uri.startswith(prefix):
+                return f"{archive}:pool/{unquote(uri.removeprefix(prefix))}"
+        raise Problem(f"apt answers with {uri}, outside its archives", "report this")
 
     def _configuration(self, architecture: str) -> str:
-        # Of the machine's own settings only how to reach a mirror: its hooks and pins must not
-        # run or count here.
-        done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
-        wanted = r"Acquire::(http|https|Retries|ForceIPv|Check-|Proxy|Max-)"
-        kept = [line for line in done.stdout.splitlines() if re.match(wanted, line, re.IGNORECASE)]
+        # Nothing of the machine's own settings: its hooks, pins and trust don't count here.
         settings = {
             "Dir::State": f"{self.root}/",
             "Dir::State::lists": "lists/",
@@ -137,25 +158,19 @@ class _Apt:
             "APT::Architecture": architecture,
             "APT::Install-Recommends": "false",
             "APT::Update::Error-Mode": "any",
-            # The state lies in the checkout, where apt's own user may not write.
+            # The state is this user's, where apt's own user may not read.
             "APT::Sandbox::User": "root",
             "Acquire::ForceHash": "sha256",
             "Acquire::Languages": "none",
         }
         lines = [f'{name} "{value}";' for name, value in settings.items()]
         lines.append(f'APT::Architectures {{ "{architecture}"; }};')
-        return "\n".join([*kept, *lines, ""])
+        return "\n".join([*lines, ""])
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run an apt command in the private state, its messages in English."""
         environment = {**os.environ, "APT_CONFIG": f"{self.root}/apt.conf", "LC_ALL": "C.UTF-8"}
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-    def update(self) -> None:
-        """Bring the lists up to date; quick where nothing has changed."""
-        done = self.run("apt-get", "update")
-        if done.returncode:
-            self._fail(done.stderr)
 
     def closure(self, names: list[str], path: Path) -> list[tuple[str, str, int, str]]:
         """Address, file name, size in bytes and SHA-256 of all that ``names`` need."""
@@ -176,11 +191,6 @@ class _Apt:
         return found
 
     def _fail(self, stderr: str) -> None:
-        if re.search(r"NO_PUBKEY|isn't signed|is not signed|no public key|EXPKEYSIG", stderr, re.I):
-            raise Problem(
-                f"this machine holds no valid key of Debian {self.suite}",
-                "install a newer debian-archive-keyring",
-            )
         errors = re.findall(r"^E: (.*)$", stderr, re.MULTILINE) or ["apt-get failed in silence"]
         raise Problem(
             f"apt: {errors[0][:200].rstrip('.')}", "check the Debian mirror and the network"

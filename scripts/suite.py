@@ -15,15 +15,19 @@ INSIDE = ARTIFACTS / "inside"
 #: Set where an image holds Debian's present packages instead of the locked ones: the tests that
 #: need the locked bytes then report themselves as not run.
 DRIFTED = "HOTHOUSE_DRIFTED"
-#: Images, parents first: a child inherits its parents' tests.
+#: The images' folders, parents first: a child inherits its parents' tests.
+CHAIN = ("base", "tensorflow", "jupyter")
+#: What docker-bake.hcl builds, and under which names.
 IMAGES = {
     "base": "hothouse/base:latest",
-    "tensorflow": "hothouse/tensorflow:cpu",
-    "jupyter": "hothouse/jupyter:cpu",
+    "tensorflow-cpu": "hothouse/tensorflow:cpu",
+    "tensorflow-cuda": "hothouse/tensorflow:cuda",
+    "jupyter-cpu": "hothouse/jupyter:cpu",
+    "jupyter-cuda": "hothouse/jupyter:cuda",
 }
 #: Parts that need no image, and parts that need them all; between them, each image has its own.
 QUICK = ("static", "scripts")
-SLOW = ("notebooks", "browser", "faults")
+SLOW = ("notebooks", "browser", "faults", "bits")
 
 
 @dataclass
@@ -89,11 +93,11 @@ def run_pytest(part: str, *arguments: str) -> Outcome:
     return Outcome(part, subprocess.run(command, cwd=ROOT, check=False).returncode == 0)
 
 
-def run_inside(image: str) -> Outcome:
+def run_inside(target: str) -> Outcome:
     """Run the tests inside a container of an image, on mounts: they are no part of it."""
-    names = list(IMAGES)
-    parts = names[: names.index(image) + 1]
-    files = dict(zip(names, locks.ALL, strict=True))
+    kind, _, variant = target.partition("-")
+    parts = CHAIN[: CHAIN.index(kind) + 1]
+    files = dict(zip(CHAIN, locks.ALL, strict=True))
     mounts = [f"{TESTS / 'inside'}:/opt/tests:ro", f"{INSIDE}:/opt/tests-site:ro",
               *(f"{files[part]}:/opt/locks/{part}.lock:ro" for part in parts)]
     command = [
@@ -102,22 +106,24 @@ def run_inside(image: str) -> Outcome:
         *(word for mount in mounts for word in ("--volume", mount)),
         "--env", "PYTHONPATH=/opt/tests-site",
         "--env", f"HOTHOUSE_LOCKS={os.pathsep.join(f'/opt/locks/{part}.lock' for part in parts)}",
-        "--env", DRIFTED,
-        "--workdir", "/opt/tests", IMAGES[image],
+        "--env", DRIFTED, "--env", f"HOTHOUSE_VARIANT={variant or 'any'}",
+        "--workdir", "/opt/tests", IMAGES[target],
         "python", "-B", "-m", "pytest", "--durations=5", *parts,
+        *(["cuda", "gpu"] if variant == "cuda" else []),
     ]
     print(f"\n+ {' '.join(command)}", file=sys.stderr, flush=True)
     result = subprocess.run(command, cwd=ROOT, check=False)
-    return Outcome(f"inside {image}", result.returncode == 0)
+    return Outcome(f"inside {target}", result.returncode == 0)
 
 
 def run(part: str | None) -> None:
     """Run all tests, or one part of them.
 
-    :param part: ``static``, ``scripts``, an image's name, ``notebooks``, ``browser``, ``faults``.
+    :param part: ``static``, ``scripts``, an image's name, ``notebooks``, ``browser``, ``faults``,
+        ``bits``.
     :raises Problem: an unknown part, or a test that failed.
     """
-    known = (*QUICK, *IMAGES, *SLOW)
+    known = (*QUICK, *CHAIN, *SLOW)
     if part is not None and part not in known:
         raise Problem(f'no tests "{part}"', f"choose from: {', '.join(known)}")
     engine.ensure()
@@ -129,20 +135,23 @@ def run(part: str | None) -> None:
                                                "tests/scripts")]
         # Nothing is built on a tree that the quick tests refuse.
         if all(outcome.passed for outcome in outcomes):
-            build.build(allow_drift=True)
+            build.build(["all"], allow_drift=True)
             outcomes += run_on_images(part)
     failed = [outcome.part for outcome in outcomes if not outcome.passed]
     if failed:
         raise Problem(f"tests failed: {', '.join(failed)}", "their reports are above")
     print("All tests passed.")
+    if part not in (*QUICK, *SLOW, "base"):
+        print("Not run here: tests/inside/gpu; scripts/inv evidence runs them on a GPU host.")
 
 
 def run_on_images(part: str | None) -> list[Outcome]:
     """Run the tests that need the images; see :func:`run`."""
-    images = [part] if part in IMAGES else [] if part else list(IMAGES)
+    images = [part] if part in CHAIN else [] if part else list(CHAIN)
+    targets = [name for name in IMAGES if name.split("-")[0] in images]
     drifted = build.record_of("base").get("variables", {}).get("DRIFTED") == "true"
     os.environ[DRIFTED] = "1" if drifted else ""
-    outcomes = [run_inside(image) for image in images]
+    outcomes = [run_inside(target) for target in targets]
     outcomes += [run_pytest(f"image {image}", f"tests/images/{image}") for image in images]
     for name in [part] if part in SLOW else [] if part else SLOW:
         if name == "browser":

@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,27 +34,32 @@ class Tree:
     tag: str
     environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str, **settings: str | int | Path) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, before: Sequence[str] = (), **settings: str | int | Path
+    ) -> subprocess.Popen[str]:
         """Start ``scripts/inv`` without a terminal, in a session of its own.
 
+        :param before: a command that starts it.
         :param settings: environment variables.
         """
         environment = {**os.environ, **self.environment}
         environment.update({name: str(value) for name, value in settings.items()})
         return subprocess.Popen(
-            ["scripts/inv", *arguments], cwd=self.root, env=environment, text=True,
+            [*before, "scripts/inv", *arguments], cwd=self.root, env=environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )
 
     def inv(
-        self, *arguments: str, limit: float = 120, **settings: str | int | Path
+        self, *arguments: str, limit: float = 120, before: Sequence[str] = (),
+        **settings: str | int | Path
     ) -> tuple[int, str]:
         """Run ``scripts/inv`` to its end and return its status and what it prints.
 
         :param limit: seconds.
+        :param before: see :meth:`start`.
         """
-        return finish(self.start(*arguments, **settings), limit=limit)
+        return finish(self.start(*arguments, before=before, **settings), limit=limit)
 
     def works(self, *arguments: str, **settings: str | int | Path) -> str:
         """Run ``scripts/inv``, which has to succeed, and return what it prints."""
@@ -116,7 +121,7 @@ def copy(folder: Path) -> Tree:
                     copy_function=link_or_copy)
     tag = containers.unique("built")
     bake = root / "docker-bake.hcl"
-    bake.write_text(re.sub(r'\["hothouse/', f'["{tag}/', bake.read_text()))
+    bake.write_text(re.sub(r'(tags += \[")[^"/]+/', rf"\g<1>{tag}/", bake.read_text()))
     return Tree(root, tag)
 
 

@@ -1,15 +1,10 @@
 """A build that something ends early: one line, nothing lost, and the next try works."""
 
-import json
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 
 import containers
+import engines
 import pytest
 import trees
 
@@ -78,48 +73,12 @@ def test_ctrl_c_in_a_build_is_one_line_and_the_next_build_works(tree, locked_byt
     tree.works("build", "base", limit=400)
 
 
-@contextmanager
-def engine(folder: Path):
-    """Run an engine of the test's own; yields its process. Its images stay in ``folder``.
-
-    In a network of its own: an engine without a bridge removes the one that it finds, docker0, and
-    with it the network of all containers of the engine that runs here.
-    """
-    settings = folder / "daemon.json"
-    settings.write_text(json.dumps({"features": {"containerd-snapshotter": True}}))
-    command = [
-        "unshare", "--net", "dockerd", "--config-file", str(settings),
-        "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
-        "--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/socket",
-        "--bridge", "none", "--iptables=false", "--ip6tables=false",
-    ]
-    with (folder / "log").open("w") as log, subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            containers.until(
-                lambda: containers.docker("info", check=False, env=talk_to(folder)).returncode == 0,
-                "answer of the second engine", 60,
-            )
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def talk_to(folder: Path) -> dict[str, str]:
-    return {**os.environ, "DOCKER_HOST": f"unix://{folder}/socket"}
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can start a second engine")
-@pytest.mark.skipif(not shutil.which("dockerd"), reason="no dockerd here: the engine is remote")
+@engines.needs_root
+@engines.needs_dockerd
 def test_an_engine_that_stops_in_a_build_is_named_and_the_next_build_works(tree, locked_bytes):
-    # Not pytest's folder: the path of a socket may not be long.
-    folder = Path(tempfile.mkdtemp(prefix="hothouse-test-", dir="/tmp"))
-    host = f"unix://{folder}/socket"
-    try:
-        with engine(folder) as daemon:
+    with engines.engine_folder() as folder:
+        host = engines.socket_of(folder)
+        with engines.engine(folder) as daemon:
             process = tree.start("build", "base", DOCKER_HOST=host)
             try:
                 trees.read_until(process, "build-base /mnt/debs")
@@ -128,7 +87,5 @@ def test_an_engine_that_stops_in_a_build_is_named_and_the_next_build_works(tree,
                 status, said = trees.finish(process, limit=90)
         assert status == 1
         assert "the Docker engine stopped during the build" in trees.the_error(said)
-        with engine(folder):
+        with engines.engine(folder):
             tree.works("build", "base", limit=400, DOCKER_HOST=host)
-    finally:
-        shutil.rmtree(folder)

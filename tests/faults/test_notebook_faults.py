@@ -31,6 +31,12 @@ def test_a_taken_port_is_named(project):
     assert f"http://127.0.0.1:{port}/lab?token=" in project.works("up")
 
 
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine has a GPU")
+@pytest.mark.parametrize("gpu", ["--gpu", "--gpu=0", "--gpu=nonsense"])
+def test_a_gpu_that_the_machine_lacks_is_named_before_anything_is_built(project, gpu):
+    assert "there is no NVIDIA GPU in this machine" in project.fails("up", gpu)
+
+
 @needs_root
 def test_a_work_folder_of_root_is_named(project):
     work = work_of(project)

@@ -1,5 +1,5 @@
-"""The images, parents first. What holds for an image is tested on each image that stands on it:
-a test that asks for ``image`` runs on all of these, one in tests/images/tensorflow on the last two.
+"""What holds for an image is tested on each image that stands on it, CPU and CUDA: a test that asks
+for ``image`` runs on all of them, one in tests/images/jupyter on the two of Jupyter.
 """
 
 import json
@@ -9,11 +9,8 @@ import containers
 import pytest
 import testinfra
 
-IMAGES = {
-    "base": "hothouse/base:latest",
-    "tensorflow": "hothouse/tensorflow:cpu",
-    "jupyter": "hothouse/jupyter:cpu",
-}
+from scripts.suite import CHAIN, IMAGES
+
 #: Prints one JSON list for each file of the image: type and mode, owner, path, capabilities.
 SCAN = """
 import json, os, stat
@@ -30,17 +27,33 @@ for folder, folders, files in os.walk("/"):
 
 
 def pytest_generate_tests(metafunc):
-    """Run a test on every image that its folder's image is a parent of."""
-    if "image_name" in metafunc.fixturenames:
-        names = list(IMAGES)
+    """Run a test on every image that its folder's image is a parent of; where its module names a
+    VARIANT, on those of that variant."""
+    if "target" in metafunc.fixturenames:
         own = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0]
-        metafunc.parametrize("image_name", names[names.index(own):], scope="session")
+        kinds = CHAIN[CHAIN.index(own):]
+        variant = getattr(metafunc.module, "VARIANT", "")
+        names = [name for name in IMAGES
+                 if name.split("-")[0] in kinds and name.endswith(variant)]
+        metafunc.parametrize("target", names, scope="session")
 
 
 @pytest.fixture(scope="session")
-def image(image_name) -> str:
+def image(target) -> str:
     """The image's name with its tag."""
-    return IMAGES[image_name]
+    return IMAGES[target]
+
+
+@pytest.fixture(scope="session")
+def image_name(target) -> str:
+    """The folder that the image is made from: base, tensorflow or jupyter."""
+    return target.split("-")[0]
+
+
+@pytest.fixture(scope="session")
+def variant(target) -> str:
+    """The variant of the locks: cpu or cuda; any for the base image."""
+    return target.partition("-")[2] or "any"
 
 
 @pytest.fixture(scope="session")

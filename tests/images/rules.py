@@ -19,14 +19,14 @@ def read(image_name: str) -> dict[str, list[dict]]:
 
 
 def lay_out_names(image_name: str, folder: Path) -> None:
-    """Make an empty file for the files that the locked wheels of one image install, one for each
-    folder and ending: enough for patterns, and quick.
+    """Make an empty file for the files that the locked wheels of one image install; of other
+    people's than NVIDIA's one for each folder and ending: enough for patterns, and quick.
 
     Empty files, so that the rules can be tried with the very function that the build uses.
     """
     seen: set[tuple[Path, str]] = set()
     lock = next(path for path in locks.WHEELS if path.parent.name == image_name)
-    for package in locks.read(lock).select(build.PLATFORM, "cpu"):
+    for package in locks.read(lock).packages:
         with zipfile.ZipFile(fetch.path_of(package.sha256)) as wheel:
             for name in wheel.namelist():
                 head, _, rest = name.partition("/")
@@ -35,8 +35,9 @@ def lay_out_names(image_name: str, folder: Path) -> None:
                     if kind not in ("purelib", "platlib"):
                         continue
                 path = folder / name
-                if not name.endswith("/") and (path.parent, path.suffix) not in seen:
-                    seen.add((path.parent, path.suffix))
+                known = (path.parent, name if name.startswith("nvidia/") else path.suffix)
+                if not name.endswith("/") and known not in seen:
+                    seen.add(known)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.touch()
 
@@ -45,7 +46,7 @@ def idle_rules(image_name: str, folder: Path) -> list[str]:
     """Return the rules of one image that match no file of its wheels."""
     lay_out_names(image_name, folder)
     rules = read(image_name)
-    return [rule["files"] for rule in rules.get("remove", []) + rules.get("strip", [])
+    return [rule["files"] for part in rules.values() for rule in part
             if not any(path.is_file() for path in folder.glob(rule["files"]))]
 
 

@@ -5,10 +5,13 @@ A child image runs its parents' folders too::
     hothouse/base        python -B -m pytest /opt/tests/base
     hothouse/tensorflow  python -B -m pytest /opt/tests/base /opt/tests/tensorflow
     hothouse/jupyter     the same and /opt/tests/jupyter
+    the CUDA images      the same and /opt/tests/cuda /opt/tests/gpu
+    on a GPU             the same with HOTHOUSE_EXPECT_GPU=1
 
 ``HOTHOUSE_LOCKS`` names the mounted lock files of the image and its parents (``os.pathsep``
 between them), ``HOTHOUSE_VARIANT`` is ``cpu`` (the default) or ``cuda``,
 ``HOTHOUSE_DRIFTED`` is not empty when Debian's packages are newer than the lock.
+``HOTHOUSE_EXPECT_GPU=1``: helpers/gpu_rules.py then lets no test pass by skipping.
 """
 
 import os
@@ -16,6 +19,11 @@ import platform
 
 import pytest
 from locks import Package, read
+
+pytest_plugins = ("gpu_rules", "record")
+
+# TensorFlow takes all of a GPU's memory at its first use; the children of these tests need some.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fetch_helpers import LIMIT
 from lying_server import LyingServer
+from worlds import keys, stranger, world  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -2,189 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import requests
-from lying_server import LyingServer
+from worlds import INPUTS
 
-from scripts import fetch, lock, locks, mirrors, resolve_debs, resolve_wheels
+from scripts import fetch, locks, mirrors, resolve_debs, resolve_wheels
 from scripts.problem import Problem
 
 needs_apt = pytest.mark.skipif(
-    not (shutil.which("apt-get") and shutil.which("gpg")), reason="no apt-get or gpg here"
+    not shutil.which("apt-get"), reason="not run: no apt-get here, and inv lock needs it"
 )
-SUITES = {"debian": ("trixie", "trixie-updates"), "debian-security": ("trixie-security",)}
-INPUTS = {
-    "base/packages.in": "# suite: trixie\n# layer: bootstrap\nbuilder\n# layer: base\npython3\n",
-    "tensorflow/overrides.in": "tensorflow ; python_version < '3'\n",
-    "tensorflow/requirements.in": (
-        "# layer: runtime\nnumpy\n# layer: keras\nkeras\n# layer: cudnn cuda\nnvidia-cudnn-cu12\n"
-        "# layer: tensorflow cpu\ntensorflow-cpu>=2  # a reason\n"
-        "# layer: tensorflow cuda\ntensorflow[and-cuda]>=2\n"
-    ),
-    "jupyter/requirements.in": "# layer: science\nscipy\n# layer: jupyter\njupyterlab\n",
-}
-
-
-@pytest.fixture(scope="session")
-def keys() -> Iterator[Path]:
-    """A folder with a new signing key; its public half in ``debian-archive-test.gpg``."""
-    # Short, because gpg's socket lies in it.
-    with tempfile.TemporaryDirectory(prefix="hh-") as folder:
-        gpg = ["gpg", "--homedir", folder, "--batch", "--quiet"]
-        make = ["--passphrase", "", "--quick-gen-key", "test@hothouse.invalid", "rsa2048", "sign"]
-        subprocess.run([*gpg, *make], check=True, capture_output=True)
-        subprocess.run([*gpg, "-o", f"{folder}/debian-archive-test.gpg", "--export"], check=True)
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-        subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False)
-
-
-@dataclass
-class World:
-    """A mirror, an index and a checkout's images folder."""
-
-    server: LyingServer
-    keys: Path
-    images: Path
-    debs: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-
-    def deb(self, name: str, version: str, more: str = "", archive: str = "debian") -> str:
-        """Publish a package in place of its older version; returns its path on the server."""
-        path = f"/{archive}/pool/main/{name[0]}/{name}/{name}_{version.split(':')[-1]}_amd64.deb"
-        if name in self.debs:
-            del self.server.files[self.debs[name][1]]
-        content = f"{name} {version}".encode()
-        digest = self.server.add(path, content)
-        file = path.removeprefix(f"/{archive}/")
-        stanza = (
-            f"Package: {name}\nVersion: {version}\nArchitecture: amd64\n{more}Filename: {file}\n"
-            f"Size: {len(content)}\nSHA256: {digest}\n\n"
-        )
-        self.debs[name] = (archive, path, stanza)
-        self.publish()
-        return path
-
-    def publish(self) -> None:
-        for archive, suites in SUITES.items():
-            for suite in suites:
-                # All packages of an archive stand in its first suite.
-                rows = [s for a, _, s in self.debs.values() if a == archive and suite == suites[0]]
-                packages = "".join(rows).encode()
-                digest = hashlib.sha256(packages).hexdigest()
-                listed = "main/binary-amd64/Packages"
-                release = (
-                    f"Origin: Debian\nLabel: Debian\nSuite: {suite}\nCodename: {suite}\n"
-                    "Date: Sat, 21 Nov 2026 00:00:00 UTC\nArchitectures: amd64\n"
-                    f"Components: main\nSHA256:\n {digest} {len(packages)} {listed}\n"
-                )
-                sign = ["gpg", "--homedir", str(self.keys), "--batch", "--quiet", "--clearsign"]
-                signed = subprocess.run(
-                    sign, input=release.encode(), capture_output=True, check=True
-                )
-                self.server.add(f"/{archive}/dists/{suite}/{listed}", packages)
-                self.server.add(f"/{archive}/dists/{suite}/InRelease", signed.stdout)
-
-    def lock(self, upgrade: str | bool | None = None) -> bool:
-        return lock.run(upgrade, images=self.images)
-
-    def problem(self, upgrade: str | bool | None = None) -> str:
-        with pytest.raises(Problem) as caught:
-            self.lock(upgrade)
-        assert "\n" not in caught.value.message
-        return caught.value.message
-
-    def packages(self, image: str) -> dict[str, locks.Package]:
-        file = "packages.lock" if image == "base" else "requirements.lock"
-        return {p.name: p for p in locks.read(self.images / image / file).packages}
-
-    def versions(self) -> dict[str, str]:
-        return {
-            name: package.version
-            for image in ("tensorflow", "jupyter")
-            for name, package in self.packages(image).items()
-        }
-
-    def bytes(self) -> dict[str, bytes]:
-        return {str(path): path.read_bytes() for path in self.images.rglob("*.lock")}
-
-
-@pytest.fixture
-def world(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    for name in (
-        "http_proxy",
-        "https_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        *resolve_wheels.UV_SETTINGS,
-    ):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HOTHOUSE_DEBIAN_MIRROR", "HOTHOUSE_DEBIAN_MIRROR_SECURITY", "HOTHOUSE_SNAPSHOT"):
-        monkeypatch.delenv(name, raising=False)
-    etc = tmp_path / "apt"
-    etc.mkdir()
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
-    monkeypatch.setenv("HOTHOUSE_FETCH_TIMEOUT", "5")
-    monkeypatch.setattr(resolve_debs, "STATE", tmp_path / "state")
-    # An apt of another suite, with hooks of its own that must not run.
-    (tmp_path / "apt.conf").write_text(
-        f'Dir::Etc "{etc}/";\nDir::State "{tmp_path}/none/";\nDir::Etc::parts "/dev/null";\n'
-        f'APT::Update::Pre-Invoke {{ "touch {tmp_path}/hook"; }};\n'
-    )
-    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    images = tmp_path / "images"
-    for name, text in INPUTS.items():
-        (images / name).parent.mkdir(parents=True, exist_ok=True)
-        (images / name).write_text(text)
-    with LyingServer() as server:
-        monkeypatch.setenv("UV_DEFAULT_INDEX", server.index)
-        signed = f"signed-by={keys}/debian-archive-test.gpg"
-        (etc / "sources.list").write_text(
-            f"deb [{signed}] {server.url}/debian bookworm main\n"
-            f"deb [{signed}] {server.url}/debian-security bookworm-security main\n"
-        )
-        # Not heeded: no Release file of the old suite was ever fetched.
-        monkeypatch.setattr(mirrors, "PYTHON_APT_TEMPLATE", tmp_path / "none")
-        monkeypatch.setattr(mirrors, "DEBIAN_KEYRING", keys / "debian-archive-test.gpg")
-        made = World(server, keys, images)
-        made.deb("base-files", "13+b1", "Essential: yes\n")
-        made.deb("apt", "3.0", "Depends: libx\n", archive="debian-security")
-        made.deb("libx", "1:2.0+b1~x")
-        made.deb("python3", "3.13", "Depends: libpy\nRecommends: extra\n")
-        made.deb("libpy", "3.13")
-        made.deb("builder", "1", "Depends: libpy, tool\n")
-        made.deb("tool", "1")
-        made.deb("extra", "1")
-        for project, requires in (
-            ("numpy", ()),
-            ("keras", ("numpy", "rich")),
-            ("rich", ()),
-            ("tensorflow-cpu", ("numpy", "keras", "rich", "protobuf")),
-            (
-                "tensorflow",
-                ("numpy", "keras", "protobuf", "nvidia-cudnn-cu12 ; extra == 'and-cuda'"),
-            ),
-            ("protobuf", ()),
-            ("nvidia-cudnn-cu12", ()),
-            ("scipy", ("numpy",)),
-            ("jupyterlab", ("tornado", "rich")),
-            ("tornado", ()),
-        ):
-            server.add_wheel(project, "2.0", requires)
-        yield made
-    assert not (tmp_path / "hook").exists()
-
-
 @needs_apt
 def test_a_lock_holds_each_package_in_its_layer_and_variant(world):
     assert world.lock()
@@ -268,7 +98,8 @@ def test_the_archives_present_version_is_taken_and_each_change_is_printed(world,
         "  libx 1:2.0+b1~x → 1:2.0+b2",
         "  newcomer 7 (added)",
         "  tool 1 (removed)",
-        "next: scripts/inv build",
+        f"kept the signed Release files in {world.images}/base/release",
+        "next: scripts/inv build; scripts/inv digests renews digests.lock before you commit",
     ]
 
 
@@ -298,25 +129,14 @@ def test_a_project_without_a_fitting_wheel_is_not_built_from_source(world):
 
 @needs_apt
 def test_the_machines_own_hooks_of_apt_do_not_run(world, monkeypatch):
-    archives = mirrors.debian_archives()
+    private = resolve_debs._Apt("trixie", "amd64", world.images / "base")
     monkeypatch.delenv("APT_CONFIG")
     machine = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
     if "-Invoke" not in machine.stdout:
         pytest.skip("this machine's apt has no hooks")
-    private = resolve_debs._Apt("trixie", archives, "amd64").run("apt-config", "dump")
-    assert "Dir::State::status" in private.stdout
-    assert "-Invoke" not in private.stdout
-
-
-@needs_apt
-def test_an_archive_signed_by_a_stranger_is_refused(world, tmp_path):
-    stranger = tmp_path / "debian-archive-stranger.gpg"
-    stranger.write_bytes(b"")
-    sources = tmp_path / "apt/sources.list"
-    sources.write_text(
-        sources.read_text().replace(f"{world.keys}/debian-archive-test.gpg", str(stranger))
-    )
-    assert "holds no valid key of Debian trixie" in world.problem()
+    own = private.run("apt-config", "dump").stdout
+    assert "Dir::State::status" in own
+    assert "-Invoke" not in own
 
 
 @needs_apt
@@ -324,9 +144,7 @@ def test_a_mirror_or_an_index_that_is_away_is_named(world, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple/")
     assert "127.0.0.1 refuses connections" in world.problem()
     monkeypatch.setenv("HOTHOUSE_DEBIAN_MIRROR", "http://127.0.0.1:9/debian")
-    message = world.problem()
-    assert message.startswith("error: apt: ")
-    assert "Fix: check the Debian mirror and the network" in message
+    assert "127.0.0.1 refuses connections" in world.problem()
 
 
 @needs_apt
@@ -350,7 +168,7 @@ def test_a_notebook_may_drift_where_a_build_may_not(world, tmp_path, monkeypatch
 
     def get(allow_drift: bool) -> locks.Lock:
         return fetch.locked_or_drifted(
-            present, "linux/amd64", "cpu", allow_drift=allow_drift, store=store
+            present, "linux/amd64", allow_drift=allow_drift, store=store
         )
 
     with pytest.raises(fetch.Gone, match=r"libx 1:2.0\+b1~x is gone.* has 1:2\.0\+b2 now"):

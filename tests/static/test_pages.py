@@ -9,7 +9,7 @@ from test_lint import ROOT, tracked
 
 PAGES = [path for path in tracked() if path.suffix == ".md"]
 #: Programs that a page may tell a reader to run.
-PROGRAMS = {"cd", "cp", "docker", "git", "scripts/inv", "sudo", "tar"}
+PROGRAMS = {"cd", "cp", "docker", "git", "scripts/inv", "sha256sum", "sudo", "tar"}
 
 
 def commands() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from test_lint import DOCKERFILES, ROOT, texts
 
-from scripts import build, locks, mirrors
+from scripts import build, locks, mirrors, suite
 
 IMAGES = [path for path in DOCKERFILES if path.parent.name != "builder"]
 
@@ -44,6 +44,10 @@ def test_dockerfiles_pull_nothing():
             if step.startswith("FROM "):
                 words = step.split()
                 source = words[1]
+                if "${ACCELERATOR}" in source:
+                    for accelerator in ("cpu", "cuda"):
+                        assert source.replace("${ACCELERATOR}", accelerator) in stages, step
+                    continue
                 assert source in stages or re.search(rf"\b{source}\s*=\s*\"target:", bake), step
                 stages.update(words[3:4])
 
@@ -91,16 +95,16 @@ def test_what_is_asked_for_is_what_is_locked():
 
 def test_bake_can_build_what_the_images_folder_names():
     shown = subprocess.run(
-        ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--print"],
+        ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--print", "all"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )
     assert shown.returncode == 0, shown.stderr
     bake = json.loads(shown.stdout)
     targets = [name for name in bake["target"] if not name.startswith("_")]
-    assert sorted(bake["group"]["default"]["targets"]) == sorted(targets)
+    assert sorted(build.chosen(["all"])) == sorted(targets)
+    assert build.chosen(["cpu"]) == ["base", "tensorflow-cpu", "jupyter-cpu"]
     assert {name.split("-")[0] for name in targets} == {p.parent.name for p in IMAGES}
-    for name in targets:
-        assert bake["target"][name]["tags"][0].startswith(f"hothouse/{name.split('-')[0]}:")
+    assert {name: bake["target"][name]["tags"][0] for name in targets} == suite.IMAGES
 
 
 def test_a_target_is_built_together_with_those_that_it_stands_on():
@@ -111,24 +115,46 @@ def test_a_target_is_built_together_with_those_that_it_stands_on():
     assert build.with_parents(["base"], known) == ["base"]
 
 
-def test_compose_is_safe_by_default():
-    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": "/nonexistent"}
-    shown = subprocess.run(
-        ["docker", "compose", "--env-file", "/dev/null", "config", "--format", "json"],
-        cwd=ROOT, capture_output=True, text=True, check=False, env=environment,
-    )
-    assert shown.returncode == 0, shown.stderr
-    service = json.loads(shown.stdout)["services"]["notebook"]
-    assert [port["host_ip"] for port in service["ports"]] == ["127.0.0.1"]
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["user"] == "1000:100"
-    assert int(service["mem_limit"]) > 0
-    assert service["pids_limit"] > 0
-    assert "privileged" not in service
-    assert not any("token" in key.lower() for key in service["environment"])
-
-
 def test_every_variable_of_compose_is_explained():
     used = set(re.findall(r"\$\{(HOTHOUSE_\w+)", (ROOT / "compose.yaml").read_text()))
     assert used == set(re.findall(r"^#?(HOTHOUSE_\w+)=", (ROOT / ".env.example").read_text(), re.M))
+
+
+def compose_config(*arguments: str, **settings: str) -> dict:
+    """What compose makes of compose.yaml without .env."""
+    environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": "/nonexistent", **settings}
+    shown = subprocess.run(
+        ["docker", "compose", "--env-file", "/dev/null", *arguments, "config", "--format", "json"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=environment,
+    )
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)["services"]
+
+
+@pytest.mark.parametrize(("arguments", "service"), [
+    ((), "notebook"), (("--profile", "cpu"), "notebook"), (("--profile", "cuda"), "notebook-cuda"),
+])
+def test_one_service_runs_and_it_is_safe_by_default(arguments, service):
+    services = compose_config(*arguments)
+    assert list(services) == [service]
+    found = services[service]
+    assert [port["host_ip"] for port in found["ports"]] == ["127.0.0.1"]
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["user"] == "1000:100"
+    assert int(found["mem_limit"]) > 0
+    assert found["pids_limit"] > 0
+    assert int(found["shm_size"]) == 1 << 30
+    assert "privileged" not in found
+    assert not any("token" in key.lower() for key in found["environment"])
+
+
+def test_the_profile_cuda_reserves_the_gpus_that_the_variables_name():
+    def devices(**settings: str) -> list[dict]:
+        service = compose_config("--profile", "cuda", **settings)["notebook-cuda"]
+        return service["deploy"]["resources"]["reservations"]["devices"]
+
+    assert devices() == [
+        {"capabilities": ["gpu"], "driver": "nvidia", "device_ids": ["all"]}]
+    assert devices(HOTHOUSE_GPU_DRIVER="cdi", HOTHOUSE_GPU="nvidia.com/gpu=0") == [
+        {"capabilities": ["gpu"], "driver": "cdi", "device_ids": ["nvidia.com/gpu=0"]}]

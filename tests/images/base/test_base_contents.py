@@ -20,7 +20,7 @@ DEPTH = {"base": 1, "tensorflow": 2, "jupyter": 3}
 def variables() -> dict[str, str]:
     """What a build of this tree hands to bake now."""
     drifted = bool(os.environ.get("HOTHOUSE_DRIFTED"))
-    return build.variables_of(fetch.run(build.PLATFORM, "cpu", allow_drift=drifted))
+    return build.variables_of(fetch.run(("cpu",), allow_drift=drifted))
 
 
 def test_the_labels_are_those_of_a_build_of_this_tree(image, image_name, variables):
@@ -52,7 +52,7 @@ def test_debian_packages_are_those_of_the_lock(host, locked_bytes):
     assert sorted(line.strip() for line in shown.splitlines()) == wanted
 
 
-def test_python_packages_are_those_of_the_locks(host, image_name):
+def test_python_packages_are_those_of_the_locks(host, image_name, variant):
     shown = host.check_output(
         "python -c \"import importlib.metadata as m, json; "
         "print(json.dumps([[d.name, d.version] for d in m.distributions()]))\""
@@ -60,7 +60,7 @@ def test_python_packages_are_those_of_the_locks(host, image_name):
     found = sorted((name.lower().replace("_", "-").replace(".", "-"), version)
                    for name, version in json.loads(shown))
     used = [locks.read(path) for path in locks.ALL[1 : DEPTH[image_name]]]
-    wanted = [(p.name, p.version) for lock in used for p in lock.select(build.PLATFORM, "cpu")]
+    wanted = [(p.name, p.version) for lock in used for p in lock.select(build.PLATFORM, variant)]
     assert found == sorted(wanted)
 
 

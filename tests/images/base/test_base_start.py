@@ -84,6 +84,12 @@ def test_a_command_reads_its_input(image):
 ], ids=["program", "shell", "python"])
 def test_a_container_ends_when_it_is_told_to(image, command):
     with containers.container(image, *command, options=["--network", "none"]) as container_id:
+        # A signal that comes before tini has started the program is lost.
+        names = "sh", "-c", "cat /proc/[0-9]*/comm"
+        containers.until(
+            lambda: {"sleep", "python", "python3"}
+            & set(containers.execute(container_id, *names, check=False).stdout.split()),
+            "start of the program")
         begin = time.monotonic()
         containers.docker("stop", "--time", "20", container_id)
         assert time.monotonic() - begin < 5

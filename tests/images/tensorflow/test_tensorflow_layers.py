@@ -1,20 +1,26 @@
 """What stands on the base: its layers, what was pruned, and that each layer is its own."""
 
 import containers
+import pytest
 import rules
 
-PARENTS = {"tensorflow": "hothouse/base:latest", "jupyter": "hothouse/tensorflow:cpu"}
+
+@pytest.fixture
+def parent_image(image_name, variant) -> str:
+    """The image that the image stands on."""
+    return {"tensorflow": "hothouse/base:latest",
+            "jupyter": f"hothouse/tensorflow:{variant}"}[image_name]
 
 
-def test_an_image_stands_on_its_parents_layers(image, image_name):
-    parent = containers.inspect(PARENTS[image_name])["RootFS"]["Layers"]
+def test_an_image_stands_on_its_parents_layers(image, parent_image):
+    parent = containers.inspect(parent_image)["RootFS"]["Layers"]
     own = containers.inspect(image)["RootFS"]["Layers"]
     assert own[: len(parent)] == parent
     assert len(own) > len(parent)
 
 
-def test_an_image_keeps_its_parents_entrypoint_and_user(image, image_name):
-    parent, own = (containers.inspect(n)["Config"] for n in (PARENTS[image_name], image))
+def test_an_image_keeps_its_parents_entrypoint_and_user(image, parent_image):
+    parent, own = (containers.inspect(name)["Config"] for name in (parent_image, image))
     for key in ("Entrypoint", "User"):
         assert own[key] == parent[key]
     assert set(parent["Env"]) <= set(own["Env"])

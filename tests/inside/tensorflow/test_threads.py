@@ -29,7 +29,8 @@ print(json.dumps({
 
 
 def _seen(**environment: str) -> dict:
-    done = fresh.python(COUNT, **environment)
+    # On a GPU the driver starts threads of its own, which would be counted with the CPU's.
+    done = fresh.python(COUNT, CUDA_VISIBLE_DEVICES="-1", **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -16,6 +16,7 @@ from wheels import SITE, canonical, distributions, modules
 OURS = {
     "hothouse_threads.py": "sets the threads",
     "hothouse_threads.pth": "runs it at Python's start",
+    "hothouse": "the command hothouse: doctor, gpu",
 }
 
 # Modules that cannot be imported by themselves, each with its reason.

@@ -5,10 +5,13 @@ said here, in one line with its fix.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from jupyter_server.auth.identity import PasswordIdentityProvider
@@ -21,6 +24,8 @@ EXAMPLES = Path("/opt/hothouse/examples")
 MEMORY_MIN = 1 << 30
 # Room for a kernel's connection file, its history and a saved notebook.
 DISK_MIN = 8 << 20
+# A driver that was asleep takes seconds to answer; one that hangs should not be waited for.
+GPU_LIMIT = 60
 
 
 def stop(cause, fix):
@@ -123,6 +128,47 @@ def lay_out_examples():
         shutil.copytree(EXAMPLES, WORK / EXAMPLES.name, copy_function=shutil.copyfile)
 
 
+class Gpu:
+    """Which GPU is used, or why none: one line in the log, the same in the Lab's status bar.
+
+    `hothouse gpu` runs beside the server's start, which never waits for it. Nothing is said where
+    nothing was asked for: in the CPU image without a GPU.
+    """
+
+    def __init__(self):
+        self.line = self.fix = ""
+        self.thread = threading.Thread(target=self.ask, daemon=True)
+        self.thread.start()
+
+    def ask(self):
+        """Run the command and print its line."""
+        if not (program := shutil.which("hothouse")):
+            return
+        # The token is nobody else's business.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER_TOKEN")}
+        try:
+            said = json.loads(subprocess.run(
+                [program, "gpu", "--json"], env=kept, stdin=subprocess.DEVNULL,
+                capture_output=True, timeout=GPU_LIMIT, check=False).stdout)
+            ok, line, fix = said["ok"], str(said["line"]), str(said["fix"])
+        except subprocess.TimeoutExpired:
+            ok, fix = False, "restart the host's driver, then run hothouse doctor in a terminal"
+            line = f"no GPU: its driver did not answer in {GPU_LIMIT} s. Fix: {fix}"
+        except (OSError, ValueError, KeyError, TypeError):
+            ok, fix = False, "run hothouse doctor in a terminal"
+            line = f"no GPU: hothouse gpu gave no answer. Fix: {fix}"
+        if not ok or line.startswith("GPU:"):
+            self.line, self.fix = line, "" if ok else fix
+            print(line, file=sys.stderr, flush=True)
+
+    def into_page(self, page_config):
+        """Return the Lab's page configuration with what its extension hothouse-gpu shows."""
+        # The first page comes about a second after the start; by then most drivers have answered.
+        self.thread.join(timeout=1)
+        line = "GPU: not known yet, reload the page" if self.thread.is_alive() else self.line
+        return {**page_config, "hothouseGpuLine": line, "hothouseGpuFix": self.fix}
+
+
 class IdentityProvider(PasswordIdentityProvider):
     """Jupyter's own, which shows in its start line only the tokens that it made itself. Ours is
     made at the first start, so the line may show it: it is the only way in for most people."""
@@ -135,8 +181,11 @@ check_home()
 make_profile()
 check_work()
 lay_out_examples()
+gpu = Gpu()
 
 c = get_config()  # noqa: F821
+# A plain function: traitlets makes deep copies of the configuration, of a method its thread too.
+c.ServerApp.tornado_settings = {"page_config_hook": lambda _, page: gpu.into_page(page)}
 c.ServerApp.ip = "0.0.0.0"
 c.ServerApp.port = 8888
 # A taken port is an error, not a silent move to another one that nothing forwards.

@@ -1,0 +1,178 @@
+"""Small images for the tests, made by hand: an OCI layout, its archive, a registry's answers."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import zstandard
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+COMPRESS = {
+    "zstd": zstandard.ZstdCompressor().compress,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "none": bytes,
+}
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def layer(files: dict[str, bytes | str | tarfile.TarInfo | None]) -> bytes:
+    """A layer's tar: text is a link's target, None a folder, a TarInfo lies as it is."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.mode = 0o644
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+                continue
+            if content is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            elif isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+            else:
+                member.size = len(content)
+            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return buffer.getvalue()
+
+
+@dataclass
+class Made:
+    """The blobs of an image by digest, and the digest of its manifest."""
+
+    blobs: dict[str, bytes]
+    manifest: str
+    config: str
+    layers: list[str]
+    index: dict = field(default_factory=dict)
+    manifests: set[str] = field(default_factory=set)
+
+    def folder(self, path: Path) -> Path:
+        """Write an OCI layout."""
+        (path / "blobs/sha256").mkdir(parents=True)
+        (path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        (path / "index.json").write_text(json.dumps(self.index))
+        for digest, data in self.blobs.items():
+            (path / "blobs/sha256" / digest.partition(":")[2]).write_bytes(data)
+        return path
+
+    def archive(self, path: Path) -> Path:
+        """Write an OCI archive; the index comes last, as in the engine's own."""
+        with tarfile.open(path, "w") as archive:
+            for name, data in [
+                *((f"blobs/sha256/{d.partition(':')[2]}", data) for d, data in self.blobs.items()),
+                ("index.json", json.dumps(self.index).encode()),
+            ]:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        return path
+
+
+def make(*tars: bytes, compression: str = "zstd", labels: dict | None = None,
+         architecture: str = "amd64", **config: object) -> Made:
+    """Make an image of layers.
+
+    :param config: the part of the configuration that a container runs by, as ``Env``.
+    """
+    packed = [COMPRESS[compression](tar) for tar in tars]
+    settings = json.dumps({
+        "os": "linux", "architecture": architecture, "created": "2026-01-01T00:00:00Z",
+        "config": {"Labels": labels or {}, **config},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
+        "history": [{"created_by": f"step {number}"} for number in range(len(tars))],
+    }).encode()
+    manifest = json.dumps({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                   "digest": digest_of(settings), "size": len(settings)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": digest_of(data), "size": len(data)} for data in packed],
+    }).encode()
+    blobs = {digest_of(data): data for data in (*packed, settings, manifest)}
+    entry = {"mediaType": MANIFEST, "digest": digest_of(manifest), "size": len(manifest),
+             "platform": {"os": "linux", "architecture": architecture}}
+    return Made(blobs, digest_of(manifest), digest_of(settings), [digest_of(d) for d in packed],
+                {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]},
+                {digest_of(manifest)})
+
+
+def several(*images: Made) -> Made:
+    """Put images of several platforms under one index, as a registry has them; the first one's
+    digests are the result's."""
+    entries = [each.index["manifests"][0] for each in images]
+    inner = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    blobs = {digest_of(inner): inner}
+    for each in images:
+        blobs |= each.blobs
+    outer = {"mediaType": INDEX, "digest": digest_of(inner), "size": len(inner)}
+    return Made(blobs, images[0].manifest, images[0].config, images[0].layers,
+                {"schemaVersion": 2, "manifests": [outer]},
+                {digest_of(inner)}.union(*(each.manifests for each in images)))
+
+
+class Registry:
+    """Answers the pull side of the API for ``test/image:1`` on a port of the loopback address.
+
+    :param token: ask for this token, which it hands out at /token to ``user:secret``.
+    """
+
+    def __init__(self, image: Made, token: str = "") -> None:
+        self.image, self.token, self.asked = image, token, []
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                registry.answer(self)
+
+            def log_message(self, *arguments: object) -> None:
+                """Print nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_port}"
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.asked.append(request.path)
+        given = request.headers.get("Authorization", "")
+        status, kind, body, headers = 404, "application/json", b"{}", {}
+        top = self.image.index["manifests"][0]
+        if request.path.startswith("/token?"):
+            status = 200 if given == "Basic dXNlcjpzZWNyZXQ=" else 401
+            body = json.dumps({"token": self.token}).encode() if status == 200 else b"{}"
+        elif self.token and given != f"Bearer {self.token}":
+            status = 401
+            headers = {"WWW-Authenticate": f'Bearer realm="http://{self.host}/token",'
+                                           'service="test",scope="repository:test/image:pull"'}
+        elif request.path == "/v2/test/image/manifests/1":
+            status, kind, body = 200, top["mediaType"], self.image.blobs[top["digest"]]
+        else:
+            start, _, what = request.path.rpartition("/")
+            data = self.image.blobs.get(what)
+            kind_of = "manifests" if what in self.image.manifests else "blobs"
+            if data is not None and start == f"/v2/test/image/{kind_of}":
+                status, body = 200, data
+        request.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)),
+                            **headers}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    def __enter__(self) -> Registry:
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,0 +1,81 @@
+"""`inv evidence` makes no record without a GPU, and names the image's source. No engine needed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import evidence, gpu_record, unpacked
+from scripts.problem import Problem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_an_image_of_somebody_else_is_refused():
+    with pytest.raises(Problem, match="no image of Hothouse"):
+        evidence.source({}, "busybox")
+
+
+def test_an_image_of_other_locks_names_the_revision_to_check_out():
+    labels = {"org.opencontainers.image.title": "hothouse/tensorflow",
+              "org.opencontainers.image.revision": "abc", "io.hothouse.lock": "sha256:0"}
+    with pytest.raises(Problem, match=r"other locks .* Fix: git checkout abc$"):
+        evidence.source(labels, "x")
+
+
+def test_what_is_no_evidence_is_not_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evidence, "FOLDER", tmp_path / "evidence")
+    monkeypatch.setattr(evidence, "LAST", ROOT / ".artifacts" / f"{tmp_path.name}.json")
+    record = {"schema": gpu_record.SCHEMA, "tests": [], "date": "2026-01-02T03:04:05Z"}
+    try:
+        with pytest.raises(Problem, match="this run is no evidence: "):
+            evidence.keep(record)
+    finally:
+        evidence.LAST.unlink(missing_ok=True)
+    assert not (tmp_path / "evidence").exists()
+    assert "it names no GPU" in capsys.readouterr().err
+
+
+def test_a_records_name_holds_its_date_gpus_and_driver():
+    record = {"date": "2026-01-02T03:04:05Z", "driver": {"version": "550.54.15"},
+              "gpus": [{"name": "NVIDIA A100-SXM4/80GB"}, {"name": "NVIDIA A100-SXM4/80GB"}]}
+    assert evidence.file_name(record) == "2026-01-02-NVIDIA-A100-SXM4-80GB-550.54.15.json"
+
+
+@pytest.mark.parametrize("words", (
+    ["--image", "hothouse-test/none"], ["--driver", "cdi", "--image", "hothouse-test/none"],
+    ["--tree", "/nonexistent"], ["--driver", "magic"], ["--image", "hothouse-test/none",
+                                                         "--pack", "pack"],
+), ids=" ".join)
+def test_without_what_it_needs_it_says_one_line_and_writes_no_record(words, tmp_path):
+    before = sorted(evidence.FOLDER.glob("*"))
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "evidence", *words], cwd=ROOT, text=True,
+        env={**os.environ, "HOTHOUSE_CWD": str(tmp_path)}, capture_output=True, check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.endswith("…")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and ". Fix: " in lines[0], done.stderr
+    assert sorted(evidence.FOLDER.glob("*")) == before
+
+
+def test_a_packed_folder_whose_parts_do_not_belong_together_is_refused(tmp_path):
+    for name in (unpacked.LINKER, unpacked.PYTHON, f"{unpacked.SITE}/tensorflow/x"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "manifest.json").write_text('{"config": {"digest": "sha256:0"}}')
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(Problem, match="is not the configuration"):
+        unpacked.check(tmp_path, "x")
+
+
+@pytest.mark.parametrize(("name", "is_driver"), [
+    ("libcuda.so.1", True), ("libcuda.so.550.54.15", True), ("libnvidia-ml.so.1", True),
+    ("libnvidia-ptxjitcompiler.so.550.54.15", True), ("libcudart.so.12", False),
+    ("libcudnn.so.9", False), ("libc.so.6", False), ("libnvidia-glcore.so.550.54.15", False),
+])
+def test_only_the_drivers_libraries_are_taken_from_the_host(name, is_driver):
+    assert bool(unpacked.DRIVER.fullmatch(name)) == is_driver
