@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -198,21 +197,6 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     yield advance
 
 
-def enough_space(folder: Path, need: int, what: str) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    :param need: bytes.
-    :raises Problem: there is less.
-    """
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise Problem(
-            f"the disk under {shown(folder)} is full: {what} needs {fetch.amount(need)}, "
-            f"{fetch.amount(free)} free",
-            "free some space and run it again",
-        )
-
-
 def size_of_tar(members: list[Member]) -> int:
     """Bytes of a tar with these members, a little too many."""
     return sum(member.size + 3 * BLOCK for member in members) + tarfile.RECORDSIZE
@@ -296,7 +280,7 @@ def run(variant: str = "cpu", output: str | None = None) -> Path:
     members = collect(variant, commit)
     manifest = of_bytes(MANIFEST, manifest_of(members))
     need = size_of_tar(members)
-    enough_space(target.parent, need, "the bundle")
+    fetch.enough_space(target.parent, need, "the bundle")
     partial = target.with_name(f".{target.name}.partial")
     try:
         digest = write_tar(partial, top, [manifest, *members], locks.epoch())

@@ -132,7 +132,7 @@ def fetch(
     wanted = missing(packages, store)
     if not wanted:
         return
-    _enough_space(wanted, store)
+    _room_for(wanted, store)
     sources = Sources(wanted, archives, index, date)
     console = Console(highlight=False)
     with _Report(console, wanted, store) as (report, done):
@@ -141,7 +141,7 @@ def fetch(
         console.print(note, soft_wrap=True)
 
 
-def _enough_space(wanted: list[Package], store: Path) -> None:
+def _room_for(wanted: list[Package], store: Path) -> None:
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,10 +150,20 @@ def _enough_space(wanted: list[Package], store: Path) -> None:
         ) from None
     partials = [download.partial_of(p.sha256, store) for p in wanted]
     need = sum(p.size for p in wanted) - sum(p.stat().st_size for p in partials if p.exists())
-    free = shutil.disk_usage(store).free
+    enough_space(store, need, "fetching the packages")
+
+
+def enough_space(folder: Path, need: int, what: str) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    :param need: bytes.
+    :param what: the subject of the sentence that says so.
+    :raises Problem: there is less.
+    """
+    free = shutil.disk_usage(folder).free
     if need > free:
         raise Problem(
-            f"the disk under {locks.shown(store)} is full: {amount(need)} to fetch, "
+            f"the disk under {locks.shown(folder)} is full: {what} needs {amount(need)}, "
             f"{amount(free)} free",
             "free some space and run it again",
         )

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scripts import engine
@@ -199,6 +199,24 @@ def run(step: str, *command: str) -> bool:
 def apt_get(step: str, *arguments: str) -> bool:
     """Run apt-get by the machine's own configuration; waits for another apt's lock."""
     return run(step, "apt-get", "-o", "DPkg::Lock::Timeout=300", *arguments)
+
+
+def program(names: Iterable[str], packages: Sequence[str], why: str) -> str | None:
+    """Return the path of the first of these programs; installs packages where there is none.
+
+    :param packages: of Debian and Ubuntu; the first holds a program of its own name.
+    :param why: what they are for, for the progress line.
+    :returns: None where there is none and this user or system cannot install it.
+    """
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    if os.getuid() or not shutil.which("apt-get"):
+        return None
+    apt_get("reading the package lists", "update")
+    apt_get(f"installing {packages[0]} for {why}", "install", "--yes", "--no-install-recommends",
+            *packages)
+    return shutil.which(packages[0])
 
 
 def candidates() -> dict[str, str]:

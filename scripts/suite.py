@@ -71,15 +71,10 @@ def find_browser() -> str:
 
     :raises Problem: there is none and it cannot be installed here.
     """
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.getuid() == 0 and shutil.which("apt-get"):
-        install.apt_get("reading the package lists", "update")
-        install.apt_get("installing chromium for the browser tests", "install", "--yes",
-                        "--no-install-recommends", "chromium", "fonts-dejavu-core")
-        if path := shutil.which("chromium"):
-            return path
+    path = install.program(("chromium", "chromium-browser", "google-chrome"),
+                           ("chromium", "fonts-dejavu-core"), "the browser tests")
+    if path:
+        return path
     raise Problem("the browser tests need Chromium", "install the package chromium")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from invoke.exceptions import Exit
 
-from scripts import build, bundle, gittree
+from scripts import build, bundle, fetch, gittree
 from scripts.paths import ARTIFACTS
 from scripts.problem import Problem
 
@@ -216,7 +216,7 @@ def run(name: str, target: str | None = None, *, no_cache: bool = False) -> None
         raise Problem(f"there is no bundle {file}", "name the file that scripts/inv bundle wrote")
     ARTIFACTS.mkdir(exist_ok=True)
     size = file.stat().st_size
-    bundle.enough_space(ARTIFACTS, size + WORKSPACE, "unpacking the bundle and building from it")
+    fetch.enough_space(ARTIFACTS, size + WORKSPACE, "unpacking the bundle and building from it")
     # Beside the store: a temporary folder of the system may be small and in memory.
     folder = Path(tempfile.mkdtemp(prefix="unbundled-", dir=ARTIFACTS))
     try:

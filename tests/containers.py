@@ -40,6 +40,14 @@ def docker(
     return done
 
 
+def remove_images(prefix: str) -> None:
+    """Remove the images whose names begin with ``prefix/``."""
+    shown = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout
+    for name in shown.splitlines():
+        if name.startswith(f"{prefix}/"):
+            docker("image", "rm", "--force", name, check=False)
+
+
 def inspect(what: str) -> dict:
     """Return what the engine knows of a container or an image."""
     return json.loads(docker("inspect", what).stdout)[0]

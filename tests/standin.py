@@ -1,8 +1,6 @@
 """Stand-ins for a GPU's driver in a container: they test how the doctor reads a machine, and never
 count as evidence that a GPU works."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,17 +34,11 @@ def compiler() -> str:
 
     :raises AssertionError: there is none and it cannot be installed here.
     """
-    for name in ("cc", "gcc", "clang"):
-        if path := shutil.which(name):
-            return path
-    if os.getuid() == 0 and shutil.which("apt-get"):
-        from scripts import install
+    from scripts import install
 
-        install.apt_get("reading the package lists", "update")
-        install.apt_get("installing gcc for the stand-ins", "install", "--yes",
-                        "--no-install-recommends", "gcc", "libc6-dev")
-        if path := shutil.which("gcc"):
-            return path
+    path = install.program(("cc", "gcc", "clang"), ("gcc", "libc6-dev"), "the stand-ins")
+    if path:
+        return path
     raise AssertionError("the stand-ins need a C compiler: install the packages gcc and libc6-dev")
 
 

@@ -139,3 +139,44 @@ def edited(path: Path, edit: Callable[[str], str]):
             path.write_text(content)
 
     return change()
+
+
+def strange_copy(folder: Path) -> Path:
+    """Copy the checkout with its history: another path, no rights for others, other times.
+
+    Its files are those that lie here, committed or not, so that its revision is the same.
+    """
+    root = folder / "another folder"
+    options = {"check": True, "umask": 0o077, "capture_output": True, "text": True}
+    if (ROOT / ".git").exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], **options)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, **options,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            (root / name).unlink(missing_ok=True)
+            if (ROOT / name).exists():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, root / name, follow_symlinks=False)
+                if os.access(ROOT / name, os.X_OK):
+                    (root / name).chmod(0o700)
+    else:
+        shutil.copytree(ROOT, root, ignore=LEFT_OUT, symlinks=True)
+    store = Path(".artifacts", "store")
+    shutil.copytree(ROOT / store, root / store, copy_function=private_copy)
+    for path in sorted(root.rglob("*")):
+        if ".git" not in path.parts and ".artifacts" not in path.parts:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
+            os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
+    return root
+
+
+def private_copy(source: str, target: str) -> None:
+    """Copy a small file of the store for its owner alone; link a large one."""
+    if os.path.getsize(source) > 2_000_000:
+        link_or_copy(source, target)
+    else:
+        shutil.copyfile(source, target)
+        os.chmod(target, 0o600)

@@ -1,6 +1,7 @@
 """An update moves the layer of what was updated, and no other one."""
 
 import json
+import re
 import subprocess
 
 import bumps
@@ -43,11 +44,14 @@ def present(tags, locked_bytes) -> dict[str, tuple[str, int]]:
     return digests_of(tags["jupyter-cpu"], "jupyter-cpu")
 
 
-def cached(said: str, image: str, stage: str) -> bool:
-    """Tell whether a build took a stage's step from the cache, by buildx's plain progress."""
-    steps = [line.split()[0] for line in said.splitlines() if f"[{image} {stage} " in line]
-    assert steps, f"no step of {image} {stage} in the build's output:\n{said}"
-    return all(f"\n{step} CACHED" in said for step in steps)
+def ran(said: str, stage: str) -> bool:
+    """Tell whether a build ran a step of a stage, by buildx's plain progress.
+
+    What it takes from the cache it prints as CACHED, or not at all: where a later step's result
+    is known already, BuildKit does not look at the ones before it.
+    """
+    steps = re.findall(rf"^(#\d+) \[\S+ {stage} \d", said, re.MULTILINE)
+    return any(f"\n{step} CACHED" not in said for step in steps)
 
 
 def test_a_new_jupyterlab_moves_its_layer_and_rebuilds_no_other(tree, present, costs):
@@ -57,12 +61,9 @@ def test_a_new_jupyterlab_moves_its_layer_and_rebuilds_no_other(tree, present, c
     after = digests_of(f"{tree.tag}/jupyter:cpu", "jupyter-cpu")
     pulled = moved(present, after)
     assert list(pulled) == ["jupyter/lab"]
-    assert not cached(said, "jupyter-cpu", "lab")
     # Neither made again nor compressed again: what is exported are the blobs that are there.
-    for image, stage in (("tensorflow-cpu", "framework"), ("tensorflow-cpu", "runtime"),
-                         ("tensorflow-cpu", "keras"), ("jupyter-cpu", "science"),
-                         ("jupyter-cpu", "server")):
-        assert cached(said, image, stage)
+    stages = ("framework", "runtime", "keras", "science", "server", "lab")
+    assert [stage for stage in stages if ran(said, stage)] == ["lab"]
     whole = sum(size for _, size in after.values())
     costs("a new JupyterLab", pulled, whole, "jupyter:cpu", 0.15)
 

@@ -16,7 +16,6 @@ import engines
 import layers
 import pytest
 import trees
-from conftest import remove_images, strange_copy
 
 from scripts import compare, digests
 
@@ -67,14 +66,14 @@ class Elsewhere:
 def elsewhere(tmp_path_factory, locked_bytes) -> Elsewhere:
     """The target built without a cache in another folder, with another umask, other file times,
     locale and time zone; where root can start one, in a new engine on one core."""
-    it = Elsewhere(trees.Tree(strange_copy(tmp_path_factory.mktemp("strange")), ""),
+    it = Elsewhere(trees.Tree(trees.strange_copy(tmp_path_factory.mktemp("strange")), ""),
                    containers.unique("again"), None)
     if os.getuid() or not shutil.which("dockerd") or not shutil.which("taskset"):
         try:
             it.build(TARGET)
             yield it
         finally:
-            remove_images(it.prefix)
+            containers.remove_images(it.prefix)
         return
     # Not pytest's folder: the path of a socket may not be long.
     folder = Path(tempfile.mkdtemp(prefix="hothouse-test-", dir="/tmp"))

@@ -1,23 +1,10 @@
-"""One copy of the checkout for all tests of faults, and a project of its own for each."""
+"""A compose project of its own for each test of faults."""
 
 import os
 
 import containers
 import pytest
 import trees
-
-
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory) -> trees.Tree:
-    """A copy of the checkout without git, at a path with a space; its images are removed."""
-    it = trees.copy(tmp_path_factory.mktemp("tree"))
-    try:
-        yield it
-    finally:
-        shown = containers.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout
-        for name in shown.splitlines():
-            if name.startswith(f"{it.tag}/"):
-                containers.docker("image", "rm", "--force", name, check=False)
 
 
 @pytest.fixture

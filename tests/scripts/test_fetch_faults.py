@@ -37,7 +37,7 @@ def test_a_small_disk_is_told_before_the_download(server, tmp_path):
     try:
         package = deb(server, noise(1_000_000))
         message = problem(server, disk / "store", package).message
-        assert "is full: 1.0 MB to fetch" in message
+        assert "is full: fetching the packages needs 1.0 MB, " in message
         assert server.asked == []
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
