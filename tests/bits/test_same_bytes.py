@@ -36,6 +36,7 @@ class Elsewhere:
     tree: trees.Tree
     prefix: str
     host: str | None
+    not_rootless: str | None = "the engine is this machine's own"
 
     def inv(self, *arguments: str) -> str:
         """Run ``scripts/inv`` there."""
@@ -65,7 +66,8 @@ class Elsewhere:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory, locked_bytes) -> Elsewhere:
     """The target built without a cache in another folder, with another umask, other file times,
-    locale and time zone; where root can start one, in a new engine on one core."""
+    locale and time zone; where root can start one, in a new engine on one core, which is rootless
+    where users may have one."""
     it = Elsewhere(trees.Tree(trees.strange_copy(tmp_path_factory.mktemp("strange")), ""),
                    containers.unique("again"), None)
     if os.getuid() or not shutil.which("dockerd") or not shutil.which("taskset"):
@@ -82,7 +84,8 @@ def elsewhere(tmp_path_factory, locked_bytes) -> Elsewhere:
         if shutil.disk_usage(folder).free < ROOM:
             pytest.skip(f"a second engine's images need {ROOM / 1e9:.0f} GB at /tmp")
         core = str(min(os.sched_getaffinity(0)))
-        with engines.engine(folder, "taskset", "-c", core):
+        it.not_rootless = engines.why_not_rootless()
+        with engines.engine(folder, "taskset", "-c", core, rootless=not it.not_rootless):
             it.build(TARGET)
             yield it
     finally:
@@ -100,6 +103,15 @@ def the_same(one: str, two: str, target: str, host: str | None) -> None:
 def test_other_conditions_give_the_same_manifest(elsewhere, tags, target):
     again = f"{elsewhere.prefix}/{target}:rebuilt"
     the_same(tags[target], again, target, elsewhere.host)
+
+
+def test_a_rootless_engine_gives_the_same_manifest(elsewhere, tags):
+    if elsewhere.not_rootless:
+        pytest.skip(elsewhere.not_rootless)
+    options = containers.docker("info", "--format", "{{.SecurityOptions}}",
+                                env={**os.environ, "DOCKER_HOST": elsewhere.host}).stdout
+    assert "name=rootless" in options
+    the_same(tags[TARGET], f"{elsewhere.prefix}/{TARGET}:rebuilt", TARGET, elsewhere.host)
 
 
 def test_a_warm_cache_gives_the_same_manifest(elsewhere, tags):
