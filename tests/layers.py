@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -108,3 +109,16 @@ def explain(tag: str, again: str, names: list[str], host: str | None = None) -> 
         for found in compare.configurations(one.config, two.config):
             lines += [f"configuration: {each.path}: {each.what}" for each in found]
     return lines
+
+
+def made(said: str, target: str) -> list[str]:
+    """Return the layers of a target whose step a build ran, by buildx's plain progress.
+
+    A step that several targets share stands below the name of any of them; one that the cache
+    holds is marked, or is not shown at all.
+    """
+    def ran(stage: str) -> bool:
+        steps = re.findall(rf"^(#\d+) \[\S+ {stage} \d", said, re.MULTILINE)
+        return any(f"\n{step} CACHED" not in said for step in steps)
+
+    return [name for name in digests.layer_names(target) if ran(name.rpartition("/")[2])]
