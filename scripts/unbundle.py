@@ -25,6 +25,10 @@ from scripts.problem import Problem
 AGAIN = "get the bundle again"
 #: What the build needs beside the bundle's own files: the tools' environment, the contexts.
 WORKSPACE = 600_000_000  # bytes
+#: What a build reads below .artifacts. Anything else would be taken for the work of a build that
+#: was there before, such as a builder's root that nobody has checked.
+KNOWN = re.compile(r"\.artifacts/(store/sha256/(..)/(?P<stored>\2[0-9a-f]{62})|tools/[^/]+\.whl"
+                   r"|bundle/(bundle\.json|commit|revision\.(commit|tree)))")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def read_manifest(content: bytes) -> dict[str, str]:
     """The SHA-256 of each member by its path, in the bundle's order.
 
-    :raises Problem: the manifest was damaged, or names a file outside the bundle's folder.
+    :raises Problem: the manifest was damaged, or names a file outside the bundle's folder or one
+        that no build reads.
     """
     head, _, body = content.partition(b"\n")
     if head != b"# sha256:" + hashlib.sha256(body).hexdigest().encode():
@@ -66,6 +71,11 @@ def read_manifest(content: bytes) -> dict[str, str]:
         )
         if not match or not inside or match[2] in found:
             raise damaged("has a manifest of no known form")
+        known = KNOWN.fullmatch(match[2])
+        if path.parts[0] == ".artifacts" and not known:
+            raise damaged(f"holds {path}, which no build needs")
+        if known and known["stored"] not in (None, match[1]):
+            raise damaged(f"holds {path}, which has another hash")
         found[match[2]] = match[1]
     folders = {str(parent) for path in found for parent in PurePosixPath(path).parents}
     if folders & set(found):

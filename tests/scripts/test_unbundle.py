@@ -203,6 +203,27 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path, whole, name):
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.parametrize("name", [
+    ".artifacts/context/base/bootstrap.tar", ".artifacts/context/base/bootstrap.key",
+    ".artifacts/build/base.json", ".artifacts/drift/packages.lock", ".artifacts/tools/deep/a.whl",
+    f".artifacts/store/sha256/11/{'0' * 64}", ".artifacts/bundle/more",
+])
+def test_what_no_build_reads_is_refused_below_artifacts(tmp_path, whole, name):
+    """Most of all a builder's root: the next build would take it for its own."""
+    members = sorted([*whole, bundle.of_bytes(name, b"evil")], key=lambda member: member.path)
+    assert refused(write(tmp_path / "b.tar", members), tmp_path) == (
+        f"the bundle holds {name}, which no build needs"
+    )
+
+
+def test_a_stored_file_whose_name_is_not_its_hash_is_refused(tmp_path, whole):
+    name = f".artifacts/store/sha256/00/{'0' * 64}"
+    members = [*whole, bundle.of_bytes(name, b"evil")]
+    assert refused(write(tmp_path / "b.tar", members), tmp_path) == (
+        f"the bundle holds {name}, which has another hash"
+    )
+
+
 def test_a_link_in_the_place_of_a_file_is_refused(good, tmp_path):
     out = io.BytesIO()
     with tarfile.open(good) as tar, tarfile.open(fileobj=out, mode="w") as changed:
