@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts import context, engine, fetch, gittree, locks
+from scripts import context, engine, fetch, locks, worktree
 from scripts import record as record_file
 from scripts.paths import ARTIFACTS, IMAGES, ROOT
 from scripts.problem import Problem
@@ -94,24 +94,8 @@ def with_parents(names: list[str], known: dict[str, dict]) -> list[str]:
 
 
 def revision() -> str:
-    """Return the commit that last changed what images are made from, ``-dirty`` when the working
-    tree differs from it. Outside a git checkout that is what a bundle says, or ``unknown``."""
-
-    def git(*arguments: str) -> str:
-        result = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return result.stdout.strip()
-
-    sources = [str(path.relative_to(ROOT)) for path in SOURCES]
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
-            return gittree.revision(SOURCES)
-        commit = git("log", "-1", "--format=%H", "--", *sources)
-        dirty = git("status", "--porcelain", "--", *sources)
-    except (OSError, subprocess.CalledProcessError):
-        return gittree.revision(SOURCES)
-    return (commit or "unknown") + ("-dirty" if dirty else "")
+    """Return the commit of what images are made from; see :func:`worktree.revision`."""
+    return worktree.revision(SOURCES)
 
 
 def digest_of_files(top: Path) -> str:
@@ -243,6 +227,7 @@ def build(
     :raises Problem: an unknown target, no engine, a failed fetch or build.
     """
     engine.ensure()
+    worktree.sweep(IMAGES)
     known = targets()
     names = with_parents(chosen(names or ["cpu"]), known)
     variants = variants_of(names)

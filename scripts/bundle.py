@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts import build, download, fetch, gittree, locks, release, resolve_debs, tools
+from scripts import build, download, fetch, gittree, locks, release, resolve_debs, tools, worktree
 from scripts.locks import Package, shown
 from scripts.paths import ARTIFACTS, ROOT, STORE
 from scripts.problem import Problem
@@ -116,8 +116,14 @@ def source_of(commit: str) -> list[Member]:
 
 
 def record_of(commit: str, variant: str) -> list[Member]:
-    """What the bundle says of itself, with the git objects that prove it."""
-    revision = build.revision()
+    """What the bundle says of itself, with the git objects that it is checked against.
+
+    :raises Problem: a shallow clone does not hold the commit that the images are of.
+    """
+    revision = worktree.last_change(build.SOURCES, commit)
+    if worktree.cut_off(revision):
+        raise Problem("this clone is shallow, so which commit last changed the images is not known",
+                      "git fetch --unshallow")
     about = {"format": FORMAT, "commit": commit, "revision": revision, "variant": variant,
              "platform": PLATFORM, "epoch": locks.epoch(),
              "pythons": [".".join(map(str, python)) for python in tools.PYTHONS]}

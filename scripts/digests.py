@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts import blobs, build, locks, manifests, oci
+from scripts import blobs, build, locks, manifests, oci, worktree
 from scripts import source as layer_source
 from scripts.oci import Image
 from scripts.paths import IMAGES, ROOT
@@ -252,6 +252,7 @@ def run(only_check: bool = False) -> None:
     :raises Problem: the images differ from the file, or do not build; or they are to be written
         down and are of no commit, so that no other machine could ever have their labels.
     """
+    worktree.sweep(IMAGES)
     if not only_check and not CLEAN.fullmatch(revision := build.revision()):
         raise Problem(
             f"the images' revision is {revision}, and only that of a commit can be compared "

@@ -207,6 +207,10 @@ def test_the_revision_of_an_unpacked_bundle_is_proved_not_believed(checkout, tmp
     extra.write_text("")
     assert revision() == f"{true}-dirty"
     extra.unlink()
+    extra.mkdir()
+    assert revision() == f"{true}-dirty"
+    extra.rmdir()
+    assert revision() == true
     commit = root / bundle.RECORD / "revision.commit"
     commit.write_bytes(commit.read_bytes().replace(b"a commit", b"a c0mmit"))
     assert revision() != true
@@ -239,6 +243,22 @@ def test_a_dirty_tree_is_refused(checkout):
     assert "the working tree differs from its commit: images/new" in checkout.refused("bundle")
     (checkout.root / "images/new").unlink()
     checkout.bundle()
+
+
+def test_what_git_ignores_in_the_folder_does_not_matter(checkout):
+    path = checkout.bundle()
+    content = path.read_bytes()
+    (checkout.root / "images/base/__pycache__").mkdir()
+    (checkout.root / "images/base/__pycache__/x.pyc").write_text("no part of the commit")
+    assert checkout.bundle().read_bytes() == content
+
+
+def test_a_shallow_clone_is_refused(checkout, tmp_path):
+    clone = Checkout(tmp_path / "clone")
+    checkout.git("clone", "--quiet", "--depth", "1", f"file://{checkout.root}", str(clone.root))
+    said = clone.refused("bundle")
+    assert "this clone is shallow" in said
+    assert said.endswith("Fix: git fetch --unshallow")
 
 
 def test_a_link_in_the_source_is_refused(checkout):
