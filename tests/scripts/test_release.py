@@ -9,7 +9,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from worlds import HOUR, World, at, new_key
+from worlds import HOUR, World, at, keyring_deb, new_key
 
 from scripts import fetch, lock, locks, release, signatures
 from scripts.problem import Problem
@@ -122,6 +122,18 @@ def test_a_strangers_signature_is_refused_though_the_machine_knows_the_key(
     message = world.problem()
     assert f"is signed by {stranger.fingerprint}" in message
     assert "not by a key of Debian's that images/base/keys.in names" in message
+
+
+def test_a_key_that_only_this_machine_knows_is_enough_for_apt_too(world, stranger):
+    """A new key is in keys.in and on the machine before it is in the locked keyring package."""
+    world.deb("debian-archive-keyring", "1", "Essential: yes\n",
+              content=keyring_deb(stranger.public))
+    world.lock()
+    package = world.packages("base")["debian-archive-keyring"]
+    fetch.fetch([package], store=release.STORE, archives=world.server.archives)
+    assert len(release.keyrings(world.images / "base", release.STORE)) == 2
+    world.deb("libx", "1:3.0")
+    assert world.lock()
 
 
 def test_the_machines_own_key_for_a_mirror_does_not_count(world, stranger, tmp_path):
