@@ -163,7 +163,8 @@ def fresh(release: Release, kept: Release | None, now: datetime.datetime) -> Non
 
     The machine's own apt may have this switched off; here it can't be.
 
-    :param kept: the one that was checked the last time.
+    :param kept: the one beside the lock that it proves. A newer one that changed no package was
+        checked too, but is not remembered.
     :raises Problem: it has expired, is from the future, or is older than ``kept``.
     """
     if release.valid_until and release.valid_until < now:
@@ -178,8 +179,8 @@ def fresh(release: Release, kept: Release | None, now: datetime.datetime) -> Non
         )
     if kept and release.date < kept.date:
         raise Problem(
-            f"{release.what} of {release.date:%Y-%m-%d} is older than the one that was checked "
-            f"the last time ({kept.date:%Y-%m-%d})",
+            f"{release.what} of {release.date:%Y-%m-%d} is older than the one that proves the "
+            f"lock ({kept.date:%Y-%m-%d})",
             "use a Debian mirror that is up to date",
         )
 
