@@ -30,6 +30,7 @@ Version = tuple[int, int, int]
 ENGINE_MINIMUM: Version = (26, 0, 0)  # 26.1.5 is the oldest that was tried
 BUILDX_MINIMUM: Version = (0, 12, 0)  # 0.13.1 is the oldest that was tried
 COMPOSE_MINIMUM: Version = (2, 24, 4)  # 2.26.1 is the oldest that was tried
+ARCHITECTURES = ("x86_64", "amd64")  # how engines write linux/amd64
 PACKAGES = {  # what to install: the distribution's name and that of Docker's own repository
     "buildx": "docker-buildx (or docker-buildx-plugin)",
     "compose": "docker-compose or docker-compose-v2 (or docker-compose-plugin)",
@@ -128,8 +129,8 @@ def check(info: dict) -> Engine:
     """Compare an engine's answer with the minimums.
 
     :param info: the JSON of ``docker info``.
-    :raises Problem: the engine, buildx or compose is missing or too old, or the engine does not
-        keep its images in containerd.
+    :raises Problem: the engine, buildx or compose is missing or too old, the engine is of another
+        architecture, or does not keep its images in containerd.
     """
 
     def at_least(what: str, text: str | None, minimum: Version, fix: str) -> Version:
@@ -150,6 +151,13 @@ def check(info: dict) -> Engine:
         at_least(f"docker {name}", versions.get(name), minimum, fix.format(PACKAGES[name]))
         for name, minimum in (("buildx", BUILDX_MINIMUM), ("compose", COMPOSE_MINIMUM))
     )
+    machine = info.get("Architecture", ARCHITECTURES[0])
+    if machine not in ARCHITECTURES:
+        raise Problem(
+            f"the Docker engine runs on {machine or 'an unknown machine'}, and the images are for "
+            "x86_64",
+            "run it on an x86_64 machine, or point DOCKER_HOST or docker context at such an engine",
+        )
     if ["driver-type", "io.containerd.snapshotter.v1"] not in (info.get("DriverStatus") or []):
         raise Problem(
             "the Docker engine does not use the containerd image store",

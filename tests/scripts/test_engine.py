@@ -33,6 +33,7 @@ def answer(**changes: object) -> dict:
     ]
     info = {
         "ServerVersion": "26.1.5+dfsg1",
+        "Architecture": "x86_64",
         "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
         "ClientInfo": {"Context": "default", "Plugins": plugins},
     }
@@ -91,6 +92,8 @@ def test_an_engine_that_is_new_enough_is_used() -> None:
             "daemon.json",
         ),
         ({"DriverStatus": None}, "containerd image store", "daemon.json"),
+        ({"Architecture": "aarch64"}, "runs on aarch64, and the images are for x86_64", "x86_64"),
+        ({"Architecture": ""}, "runs on an unknown machine", "x86_64"),
     ],
 )
 def test_what_is_too_old_or_missing_is_named(changes: dict, cause: str, fix: str) -> None:
