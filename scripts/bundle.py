@@ -116,7 +116,7 @@ def source_of(commit: str) -> list[Member]:
 
 
 def record_of(commit: str, variant: str) -> list[Member]:
-    """What the bundle says of itself, with the git objects that it is checked against.
+    """What the bundle says of itself, with the git objects that it can be held against.
 
     :raises Problem: a shallow clone does not hold the commit that the images are of.
     """

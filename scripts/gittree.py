@@ -1,7 +1,8 @@
 """Git's own hashes, computed from files without git: they prove that a tree is a commit's.
 
-A bundle carries the commits that it speaks of (``RECORD``); what it says of its revision can be
-checked against these, and so cannot lie.
+A bundle carries the commits that it speaks of (``RECORD``). An ID that a person got by another way
+proves its commit, and so the source. The ID of the revision is only what the bundle names: some
+commit with the same files of the images; that it is in the history takes the history to see.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def tree_of_commit(commit: bytes) -> str:
 
 
 def revision(sources: Iterable[Path], record: Path = RECORD) -> str:
-    """The revision that an unpacked bundle brought along for these files.
+    """The revision that an unpacked bundle brought along for these files: a commit that has them,
+    of the history if the bundle's maker was honest.
 
     :param sources: files and folders beside ``.artifacts``, which the images are made from.
     :returns: the commit's ID, ``-dirty`` at its end when a file differs from that commit;
