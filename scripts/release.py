@@ -87,7 +87,10 @@ def keyrings(base: Path, store: Path) -> list[Path]:
     for package in lock.packages:
         if package.name == KEYRING_PACKAGE and download.is_there(package, store):
             path = store.parent / "keyrings" / f"{package.sha256}.gpg"
-            if content := _keyring_in(download.path_of(package.sha256, store)):
+            deb = download.path_of(package.sha256, store)
+            if download.sha256_of(deb) != package.sha256:
+                continue  # damaged; whoever needs the package fetches it again
+            if content := _keyring_in(deb):
                 locks.replace(path, content)
                 found.append(path)
     return found

@@ -143,6 +143,22 @@ def test_a_key_that_only_this_machine_knows_is_enough_for_apt_too(world, strange
     assert world.lock()
 
 
+@pytest.mark.parametrize("damage", [
+    lambda content: b"x" * len(content), lambda content: content[:-9] + b"x" * 9,
+], ids=["no archive", "its compressed part"])
+def test_a_damaged_keyring_package_is_left_alone(world, damage):
+    """Of the right size, so that the store takes it for whole."""
+    world.deb("debian-archive-keyring", "1", "Essential: yes\n",
+              content=keyring_deb(world.keys.public))
+    world.lock()
+    package = world.packages("base")["debian-archive-keyring"]
+    fetch.fetch([package], store=release.STORE, archives=world.server.archives)
+    path = fetch.path_of(package.sha256, release.STORE)
+    path.write_bytes(damage(path.read_bytes()))
+    lock.check(images=world.images)
+    assert release.keyrings(world.images / "base", release.STORE) == [world.keys.public]
+
+
 def test_the_machines_own_key_for_a_mirror_does_not_count(world, stranger, tmp_path):
     sources = tmp_path / "apt/sources.list"
     sources.write_text(
