@@ -319,6 +319,48 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_written(checkout, 
     assert "x.tar" not in done.stdout
 
 
+def test_a_file_that_is_too_large_for_its_disk_is_one_line(checkout):
+    """As on a USB stick, whose file system ends at 4 GiB; here a limit of the process does."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+        "from scripts import cli; cli.main(['inv', 'bundle', '--output', 'small.tar'])"
+    )
+    checkout.bundle()  # all is fetched, so that the bundle alone is written
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, capture_output=True,
+                          text=True, env={**os.environ, "HOTHOUSE_CWD": str(checkout.root)},
+                          check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr == (f"error: {checkout.root}/small.tar can't be written: File too large. "
+                           "Fix: name another file or disk\n")
+    assert not list(checkout.root.glob("*small.tar*"))
+
+
+def test_a_name_that_is_too_long_is_one_line(checkout):
+    for length in (300, 250):  # the second one only with what is added to it for a while
+        said = checkout.refused("bundle", "--output", "n" * length)
+        assert "can't be written: File name too long" in said
+
+
+def test_no_half_file_is_left_after_an_interruption(checkout):
+    code = (
+        "import os, signal\nfrom scripts import bundle, cli\n"
+        "real = bundle._Reader.read\n"
+        "def read(self, size=-1):\n"
+        "    if self.member.path == 'tasks.py': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(self, size)\n"
+        "bundle._Reader.read = read\n"
+        "cli.main(['inv', 'bundle', '--output', 'half.tar'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, text=True,
+                          capture_output=True, check=False,
+                          env={**os.environ, "HOTHOUSE_CWD": str(checkout.root)})
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "interrupted" in done.stderr
+    assert not list(checkout.root.glob("*half.tar*"))
+    assert not list(checkout.root.glob(".*half.tar*"))
+
+
 def test_the_tools_of_every_python_are_chosen_by_hash():
     text = (ROOT / "scripts/requirements.txt").read_text()
     entries = tools.locked(text)
