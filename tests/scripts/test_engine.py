@@ -223,6 +223,8 @@ Signed-By: /k.gpg
     [
         "Types: deb\nURIs: http://m.example/\nSuites: trixie\nComponents: main\n",
         "Types: deb\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\nEnabled: no\n",
+        "Types: deb\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\nEnabled: off\n",
+        "Types: deb\nSuites: bookworm\nComponents: main\n",
         "Types: deb-src\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\n",
         "",
     ],
