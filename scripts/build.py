@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts import context, engine, fetch, locks, worktree
+from scripts import context, engine, fetch, locks, resolve_debs, worktree
 from scripts import record as record_file
 from scripts.paths import ARTIFACTS, IMAGES, ROOT
 from scripts.problem import Problem
@@ -133,6 +133,18 @@ def digest_of_inputs(variables: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def wanted() -> list[str]:
+    """Return the packages that the base image is asked to hold.
+
+    :raises Problem: packages.in has a line of no known form, or no layer for them.
+    """
+    _, layers = resolve_debs.read_input(resolve_debs.INPUT)
+    if not layers.get("base"):
+        raise Problem(f"{locks.shown(resolve_debs.INPUT)} names nothing for the layer base",
+                      "write one name a line below '# layer: base'")
+    return layers["base"]
+
+
 def lay_out(used: list[locks.Lock], variants: Iterable[str]) -> None:
     """Check what lies in the store once more and lay out the contexts from it.
 
@@ -146,7 +158,7 @@ def lay_out(used: list[locks.Lock], variants: Iterable[str]) -> None:
         for variant in variants for lock in wheels
     }
     fetch.fetch(fetch.verify({*packages, *itertools.chain(*folders.values())}))
-    context.lay_out_debs(packages, IMAGES / "base" / "packages.in")
+    context.lay_out_debs(packages, wanted())
     for (image, variant), chosen_wheels in folders.items():
         context.lay_out_wheels(image, variant, chosen_wheels)
 

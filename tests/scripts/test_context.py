@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts import context, fetch
+from scripts import build, context, fetch, resolve_debs
 from scripts.locks import Package
+from scripts.problem import Problem
 
 
 def deb(name: str, *files: str) -> bytes:
@@ -35,9 +36,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "store" / sha256).write_bytes(content)
     package = Package(sha256, len(content), "any", "any", "base", "base-files", "1",
                       "debian:pool/base-files_1_all.deb")
-    wanted = tmp_path / "packages.in"
-    wanted.write_text("# suite: trixie\n# layer: bootstrap\nx1\n# layer: base\npython3\n")
-    return lambda: context.lay_out_debs((package,), wanted)
+    return lambda: context.lay_out_debs((package,), ["python3", "tini"])
 
 
 def names(folder: Path) -> list[str]:
@@ -71,3 +70,17 @@ def test_no_stamp_is_left_where_the_root_could_not_be_written(made, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         made()
     assert not (folder / "bootstrap.key").exists()
+
+
+def test_the_names_of_the_base_image_are_read_as_the_resolver_reads_them(
+    made, tmp_path, monkeypatch
+):
+    path = tmp_path / "packages.in"
+    monkeypatch.setattr(resolve_debs, "INPUT", path)
+    path.write_text("# suite: trixie\n#layer: bootstrap\nx1\n#  layer:base  # why\npython3 # why\n"
+                    "\ntini\n# layer: more\nother\n")
+    assert build.wanted() == ["python3", "tini"]
+    assert (made() / "wanted").read_text() == "python3\ntini\n"
+    path.write_text("# suite: trixie\n# layer: bootstrap\nx1\n# layer: base\n")
+    with pytest.raises(Problem, match="names nothing for the layer base"):
+        build.wanted()
