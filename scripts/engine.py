@@ -37,6 +37,7 @@ PACKAGES = {  # what to install: the distribution's name and that of Docker's ow
 }
 START_LIMIT = 60.0  # seconds that an engine has to answer in
 MARKER = Path("/etc/docker/hothouse-installing")  # an installation began and did not end
+LOCK = Path("/run/hothouse-engine.lock")
 DAEMON_LOG = Path("/var/log/hothouse-dockerd.log")
 AGAIN = "HOTHOUSE_IN_DOCKER_GROUP"
 
@@ -259,7 +260,7 @@ def act(verb: str) -> None:
     :param verb: ``install`` (which also starts) or ``start``.
     :raises Problem: it cannot be done.
     """
-    with open("/run/hothouse-engine.lock", "w") as lock:
+    with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if ask().info and not os.path.exists(MARKER):
             return  # another process did it meanwhile
@@ -270,7 +271,11 @@ def act(verb: str) -> None:
             user = os.environ.get("SUDO_USER")
             if user and user != "root":
                 print(f"putting {user} into the group docker …", flush=True)
-                subprocess.run(["usermod", "-aG", "docker", user], check=True)
+                done = subprocess.run(["usermod", "-aG", "docker", user], check=False)
+                if done.returncode:
+                    # The engine is there; a user of a directory service is in no local file.
+                    print(f"note: usermod could not do it; let your administrator put {user} into "
+                          "the group docker", file=sys.stderr, flush=True)
         start()
 
 
@@ -322,8 +327,19 @@ def start_service() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-if __name__ == "__main__":
+def main(verb: str) -> None:
+    """Do root's part; whatever goes wrong is one line.
+
+    :raises SystemExit: it cannot be done.
+    """
     try:
-        act(sys.argv[1])
+        act(verb)
     except Problem as problem:
         sys.exit(problem.message)
+    except (OSError, subprocess.CalledProcessError) as error:
+        fix = f"see {DAEMON_LOG} and the lines above, then run the same command again"
+        sys.exit(Problem(f"the Docker engine could not be set up: {error}", fix).message)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

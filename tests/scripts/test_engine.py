@@ -333,3 +333,36 @@ def test_no_apt_means_that_the_packages_are_named(tmp_path: Path) -> None:
     assert line.startswith("error: no Docker engine answers, and ")
     assert "Fix: install a Docker engine 26.0.0, buildx 0.12.0 and compose 2.24.4 or newer" in line
     assert "http" not in line
+
+
+@pytest.mark.parametrize("error", [
+    PermissionError(13, "Permission denied", "/run/hothouse-engine.lock"),
+    subprocess.CalledProcessError(6, ["usermod"]),
+])
+def test_what_root_cannot_do_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(verb: str) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "act", fails)
+    with pytest.raises(SystemExit) as caught:
+        engine.main("install")
+    assert str(caught.value).startswith("error: the Docker engine could not be set up: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_user_that_usermod_does_not_know_does_not_end_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    usermod = tmp_path / "usermod"
+    usermod.write_text("#!/bin/sh\nexit 6\n", encoding="utf-8")
+    usermod.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SUDO_USER", "of-ldap")
+    monkeypatch.setattr(engine, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(engine, "ask", lambda *_: engine.Answer(None))
+    monkeypatch.setattr(install, "install", lambda marker: None)
+    started = []
+    monkeypatch.setattr(engine, "start", lambda: started.append(True))
+    engine.act("install")
+    assert started
+    assert "note: usermod could not do it" in capfd.readouterr().err
