@@ -1,6 +1,7 @@
 """Build the images with docker buildx bake, from the store alone, and record what came out."""
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -8,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scripts import context, engine, fetch, locks, resolve_debs, worktree
@@ -18,6 +19,7 @@ from scripts.problem import Problem
 
 PLATFORM = "linux/amd64"
 RECORDS = ARTIFACTS / "build"
+LOCK = ARTIFACTS / "build.lock"
 #: Named, for bake would read compose.yaml too.
 BAKE = ("docker", "buildx", "bake", "--file", "docker-bake.hcl")
 #: What of the tree an image is made from: a change elsewhere changes no image.
@@ -239,6 +241,27 @@ def build(
     :raises Problem: an unknown target, no engine, a failed fetch or build.
     """
     engine.ensure()
+    with alone():
+        _build(names, no_cache, allow_drift)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Build once at a time in this folder: builds share its contexts and records.
+
+    The lock is the kernel's, so that it falls with its process.
+    """
+    ARTIFACTS.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another build in this folder …", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(names: list[str] | None, no_cache: bool, allow_drift: bool) -> None:
     worktree.sweep(IMAGES)
     known = targets()
     names = with_parents(chosen(names or ["cpu"]), known)
