@@ -1,6 +1,7 @@
 """Build the images with docker buildx bake, from the store alone, and record what came out."""
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -8,16 +9,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scripts import context, engine, fetch, gittree, locks
+from scripts import context, engine, fetch, locks, resolve_debs, worktree
 from scripts import record as record_file
 from scripts.paths import ARTIFACTS, IMAGES, ROOT
 from scripts.problem import Problem
 
 PLATFORM = "linux/amd64"
 RECORDS = ARTIFACTS / "build"
+LOCK = ARTIFACTS / "build.lock"
 #: Named, for bake would read compose.yaml too.
 BAKE = ("docker", "buildx", "bake", "--file", "docker-bake.hcl")
 #: What of the tree an image is made from: a change elsewhere changes no image.
@@ -94,24 +96,8 @@ def with_parents(names: list[str], known: dict[str, dict]) -> list[str]:
 
 
 def revision() -> str:
-    """Return the commit that last changed what images are made from, ``-dirty`` when the working
-    tree differs from it. Outside a git checkout that is what a bundle says, or ``unknown``."""
-
-    def git(*arguments: str) -> str:
-        result = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return result.stdout.strip()
-
-    sources = [str(path.relative_to(ROOT)) for path in SOURCES]
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != ROOT:
-            return gittree.revision(SOURCES)
-        commit = git("log", "-1", "--format=%H", "--", *sources)
-        dirty = git("status", "--porcelain", "--", *sources)
-    except (OSError, subprocess.CalledProcessError):
-        return gittree.revision(SOURCES)
-    return (commit or "unknown") + ("-dirty" if dirty else "")
+    """Return the commit of what images are made from; see :func:`worktree.revision`."""
+    return worktree.revision(SOURCES)
 
 
 def digest_of_files(top: Path) -> str:
@@ -149,6 +135,18 @@ def digest_of_inputs(variables: dict[str, str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def wanted() -> list[str]:
+    """Return the packages that the base image is asked to hold.
+
+    :raises Problem: packages.in has a line of no known form, or no layer for them.
+    """
+    _, layers = resolve_debs.read_input(resolve_debs.INPUT)
+    if not layers.get("base"):
+        raise Problem(f"{locks.shown(resolve_debs.INPUT)} names nothing for the layer base",
+                      "write one name a line below '# layer: base'")
+    return layers["base"]
+
+
 def lay_out(used: list[locks.Lock], variants: Iterable[str]) -> None:
     """Check what lies in the store once more and lay out the contexts from it.
 
@@ -162,7 +160,7 @@ def lay_out(used: list[locks.Lock], variants: Iterable[str]) -> None:
         for variant in variants for lock in wheels
     }
     fetch.fetch(fetch.verify({*packages, *itertools.chain(*folders.values())}))
-    context.lay_out_debs(packages, IMAGES / "base" / "packages.in")
+    context.lay_out_debs(packages, wanted())
     for (image, variant), chosen_wheels in folders.items():
         context.lay_out_wheels(image, variant, chosen_wheels)
 
@@ -243,6 +241,28 @@ def build(
     :raises Problem: an unknown target, no engine, a failed fetch or build.
     """
     engine.ensure()
+    with alone():
+        _build(names, no_cache, allow_drift)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Build once at a time in this folder: builds share its contexts and records.
+
+    The lock is the kernel's, so that it falls with its process.
+    """
+    ARTIFACTS.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another build in this folder …", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(names: list[str] | None, no_cache: bool, allow_drift: bool) -> None:
+    worktree.sweep(IMAGES)
     known = targets()
     names = with_parents(chosen(names or ["cpu"]), known)
     variants = variants_of(names)

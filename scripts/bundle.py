@@ -8,6 +8,7 @@ version. The commit objects are in it, so that the source can still be held agai
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts import build, download, fetch, gittree, locks, release, resolve_debs, tools
+from scripts import build, download, fetch, gittree, locks, release, resolve_debs, tools, worktree
 from scripts.locks import Package, shown
 from scripts.paths import ARTIFACTS, ROOT, STORE
 from scripts.problem import Problem
@@ -116,8 +117,14 @@ def source_of(commit: str) -> list[Member]:
 
 
 def record_of(commit: str, variant: str) -> list[Member]:
-    """What the bundle says of itself, with the git objects that prove it."""
-    revision = build.revision()
+    """What the bundle says of itself, with the git objects that it can be held against.
+
+    :raises Problem: a shallow clone does not hold the commit that the images are of.
+    """
+    revision = worktree.last_change(build.SOURCES, commit)
+    if worktree.cut_off(revision):
+        raise Problem("this clone is shallow, so which commit last changed the images is not known",
+                      "git fetch --unshallow")
     about = {"format": FORMAT, "commit": commit, "revision": revision, "variant": variant,
              "platform": PLATFORM, "epoch": locks.epoch(),
              "pythons": [".".join(map(str, python)) for python in tools.PYTHONS]}
@@ -261,12 +268,18 @@ class _Reader(io.RawIOBase):
         return data
 
 
+def unwritable(target: Path, error: OSError) -> Problem:
+    """A file that its folder or disk does not take."""
+    return Problem(f"{target} can't be written: {error.strerror}", "name another file or disk")
+
+
 def run(variant: str = "cpu", output: str | None = None) -> Path:
     """Write the bundle of the commit that is checked out.
 
     :param variant: ``cpu``, ``cuda`` or ``all``.
     :param output: the file, relative to the user's folder; by default below ``.artifacts``.
-    :raises Problem: a dirty tree, a package that can't be had, too little disk.
+    :raises Problem: a dirty tree, a package that can't be had, too little disk, a file that can't
+        be written there.
     """
     if variant not in VARIANTS:
         raise Problem(f'no variant "{variant}"', f"choose from: {', '.join(VARIANTS)}")
@@ -275,7 +288,11 @@ def run(variant: str = "cpu", output: str | None = None) -> Path:
     base = Path(os.environ.get("HOTHOUSE_CWD", Path.cwd()))
     ARTIFACTS.mkdir(exist_ok=True)
     target = base / output if output else ARTIFACTS / f"{top}.tar"
-    if target.is_dir() or not target.parent.is_dir():
+    try:
+        wrong = target.is_dir() or not target.parent.is_dir()
+    except OSError as error:
+        raise unwritable(target, error) from None
+    if wrong:
         raise Problem(f"{target} can't be a file", "name a file in a folder that exists")
     members = collect(variant, commit)
     manifest = of_bytes(MANIFEST, manifest_of(members))
@@ -286,10 +303,13 @@ def run(variant: str = "cpu", output: str | None = None) -> Path:
         digest = write_tar(partial, top, [manifest, *members], locks.epoch())
         partial.chmod(0o644)
         partial.replace(target)
-    except PermissionError:
-        raise Problem(f"{target.parent} can't be written", "name another file") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise unwritable(target, error) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a name that is too long is too long here too
+            partial.unlink()
     size = fetch.amount(target.stat().st_size)
     print(f"{shown(target)}  {len(members)} files, {size}, sha256:{digest}")
     print(f"Commit {commit}; keep this ID apart from the bundle: it is what proves its content.")

@@ -98,6 +98,9 @@ def with_flags(
 class Hothouse(Program):
     """invoke's program over tasks.py; without arguments it lists the tasks."""
 
+    #: Whether tasks are being run: not yet, where a list or a help text is printed.
+    running = False
+
     def no_tasks_given(self) -> None:
         """List the tasks where invoke would print the flags of its own."""
         self.list_tasks()
@@ -132,6 +135,7 @@ class Hothouse(Program):
             raise ParseError(str(error)) from error
         self.parse_cleanup()
         self.update_config()
+        self.running = True
         self.execute()
 
     def explain(self, error: ParseError) -> Problem:
@@ -220,7 +224,8 @@ def main(argv: list[str]) -> NoReturn:
         sys.exit(0)
     except BrokenPipeError:  # `inv --list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        # A list was read as far as somebody wanted; a task that was cut off is not done.
+        sys.exit(128 + signal.SIGPIPE if program.running else 0)
     except KeyboardInterrupt:
         end = interrupted
     except ParseError as error:
@@ -237,6 +242,10 @@ def main(argv: list[str]) -> NoReturn:
         end = interrupted if from_interrupt(error) else unexpected(error)
     if end.message:
         print(end.message, file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # else Python says so at its end, and with a code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(end.code)
 
 

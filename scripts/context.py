@@ -3,6 +3,7 @@
 Nothing is copied and nothing is resolved here: the locks say what, the store holds the bytes.
 """
 
+import hashlib
 import io
 import lzma
 import os
@@ -89,19 +90,21 @@ def link(folder: Path, files: dict[str, Path]) -> None:
             raise Problem(f"{name} is not in the store", "scripts/inv fetch") from None
 
 
-def lay_out_debs(packages: tuple[Package, ...], wanted: Path) -> Path:
+def lay_out_debs(packages: tuple[Package, ...], wanted: list[str]) -> Path:
     """Lay out the context of the builder and the base image.
 
-    :param wanted: the file that names the packages of the base image.
+    :param wanted: the names of the base image's packages, as a person wrote them.
     :returns: a folder with ``bootstrap.tar``, ``debs/`` and ``wanted``.
     """
     folder = CONTEXTS / "base"
     link(folder / "debs", {Path(p.file).name: fetch.path_of(p.sha256) for p in packages})
-    names = wanted.read_text().split("# layer: base", 1)[1].split("\n", 1)[1]
-    (folder / "wanted").write_text(names)
-    key = "\n".join(sorted(p.sha256 for p in packages))
+    (folder / "wanted").write_text("".join(f"{name}\n" for name in wanted))
+    # This file's own hash too: written otherwise, the same packages give another tar.
+    made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    key = "\n".join([made_by, *sorted(p.sha256 for p in packages)])
     stamp = folder / "bootstrap.key"
     if not (folder / "bootstrap.tar").exists() or not stamp.exists() or stamp.read_text() != key:
+        stamp.unlink(missing_ok=True)
         write_bootstrap(
             [folder / "debs" / Path(p.file).name for p in packages], folder / "bootstrap.tar"
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-from scripts import blobs, build, locks, oci
+from scripts import blobs, build, locks, manifests, oci, worktree
 from scripts import source as layer_source
 from scripts.oci import Image
 from scripts.paths import IMAGES, ROOT
@@ -22,8 +22,8 @@ from scripts.problem import Problem
 
 FILE = ROOT / "digests.lock"
 RENEW = "scripts/inv digests, look at what changed, and commit digests.lock"
-#: Larger blobs are layers; a manifest or a configuration takes some kilobytes.
-SMALL = 1 << 20
+CLEAN = re.compile(r"[0-9a-f]{40,64}")
+LAYER = {"name": str, "diff_id": str, "digest": str, "size": int}
 
 
 class SmallBlobs:
@@ -36,31 +36,24 @@ class SmallBlobs:
     """
 
     def __init__(self, name: str) -> None:
-        self.shown, self.kept = name, {}
-        with subprocess.Popen(["docker", "image", "save", name], stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL) as process:
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                    for member in archive:
-                        if member.isfile() and member.size < SMALL:
-                            self.kept[member.name] = archive.extractfile(member).read()
-            except tarfile.ReadError:
-                raise Problem(f"the engine has no image {name}", "scripts/inv build all") from None
+        known = blobs.inspect(name)
+        self.shown, self.kept = name, manifests.by_save(name) if known else {}
+        if not known or not self.kept:
+            raise Problem(f"the engine has no image {name}", "scripts/inv build all")
+        self.id = known["Id"]
 
     def descriptors(self) -> list[dict]:
-        """The entries of the archive's index."""
-        index = blobs.read_json(self.kept.get("index.json", b""), self.shown, "index.json")
-        return blobs.entries(index, self.shown, "index.json")
+        """The one entry: the containerd store calls an image by its manifest's digest."""
+        return [{"digest": self.id}]
 
     def open(self, digest: str, size: int | None = None) -> io.BytesIO:
         """A small blob.
 
         :raises Problem: there is none with this digest.
         """
-        name = blobs.blob_name(digest, self.shown)
-        if name not in self.kept:
+        if digest not in self.kept:
             raise blobs.damaged(self.shown, f"the blob {digest} is missing")
-        return io.BytesIO(self.kept[name])
+        return io.BytesIO(self.kept[digest])
 
     def close(self) -> None:
         """Nothing to do: nothing is open."""
@@ -168,11 +161,18 @@ def load(path: Path = FILE) -> dict:
     """
     try:
         data = json.loads(path.read_text())
-        if not {"engine", "revision", "source", "images"} <= data.keys():
-            raise ValueError
-        return data
-    except (OSError, ValueError, AttributeError):
-        raise Problem(f"{locks.shown(path)} is missing or damaged", RENEW) from None
+        whole = all(isinstance(data[key], str) for key in ("engine", "revision", "source")) and all(
+            isinstance(image["manifest"], str) and isinstance(image["config"], str)
+            and image["layers"]
+            and all(isinstance(layer[key], kind) for layer in image["layers"]
+                    for key, kind in LAYER.items())
+            for image in data["images"].values()
+        )
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole or not data["images"]:
+        raise Problem(f"{locks.shown(path)} is missing or damaged", RENEW)
+    return data
 
 
 def differing(one: dict, two: dict, keys: tuple[str, ...]) -> list[str]:
@@ -211,6 +211,12 @@ def compare(expected: dict, found: dict) -> tuple[list[str], list[str]]:
         unread = any("digest" not in layer for layer in ours["layers"])
         if packed and unread and ours["manifest"] != theirs.get("manifest"):
             notes.append(f"compressed digests of {target} not compared: it was not read whole")
+        # A manifest that was compared names its configuration.
+        if labelled and not packed and "config" not in ours:
+            notes.append(f"the configuration of {target} was not compared: there is no record of "
+                         "its build here")
+    notes += [f"{target} is not built here and not compared"
+              for target in expected["images"] if target not in found["images"]]
     return differences, notes
 
 
@@ -230,14 +236,27 @@ def check(targets: dict[str, str], read: tuple[str, ...] = (), path: Path = FILE
             raise Problem(f"the recorded source gives other bytes here: {shown}",
                           "pytest tests/bits names the files; look for what is not locked")
         raise Problem(f"{locks.shown(path)} was written for another source: {shown}", RENEW)
+    # Not so where nobody can know it: `unknown` without the history, or with changes in the tree.
+    if (expected["source"] == found["source"] and expected["revision"] != found["revision"]
+            and CLEAN.fullmatch(found["revision"])):
+        raise Problem(
+            f"{locks.shown(path)} was recorded at the revision {expected['revision']}, and the "
+            f"same source is of revision {found['revision']} here: configurations and manifests "
+            "were never compared", RENEW)
     return notes
 
 
 def run(only_check: bool = False) -> None:
     """Build all images, then write the file, or compare with it.
 
-    :raises Problem: the images differ from the file, or do not build.
+    :raises Problem: the images differ from the file, or do not build; or they are to be written
+        down and are of no commit, so that no other machine could ever have their labels.
     """
+    worktree.sweep(IMAGES)
+    if not only_check and not CLEAN.fullmatch(revision := build.revision()):
+        raise Problem(
+            f"the images' revision is {revision}, and only that of a commit can be compared "
+            "elsewhere", "commit images/ and docker-bake.hcl first, in a clone with its history")
     build.build(["all"])
     known = build.targets()
     targets = {name: it["tags"][0] for name, it in known.items()}

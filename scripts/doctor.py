@@ -60,6 +60,7 @@ def engine_rows(answer: engine.Answer) -> list[Row]:
             "ServerVersion": now["engine"],
             "ClientInfo": {"Plugins": [{"Name": key, "Version": now[key]}
                                        for key in ("buildx", "compose")]},
+            "Architecture": info.get("Architecture", "x86_64") if name == "engine" else "x86_64",
             "DriverStatus": info.get("DriverStatus") if name == "image store" else store,
         }
         said = str(real.get(name) or "missing")

@@ -30,12 +30,14 @@ Version = tuple[int, int, int]
 ENGINE_MINIMUM: Version = (26, 0, 0)  # 26.1.5 is the oldest that was tried
 BUILDX_MINIMUM: Version = (0, 12, 0)  # 0.13.1 is the oldest that was tried
 COMPOSE_MINIMUM: Version = (2, 24, 4)  # 2.26.1 is the oldest that was tried
+ARCHITECTURES = ("x86_64", "amd64")  # how engines write linux/amd64
 PACKAGES = {  # what to install: the distribution's name and that of Docker's own repository
     "buildx": "docker-buildx (or docker-buildx-plugin)",
     "compose": "docker-compose or docker-compose-v2 (or docker-compose-plugin)",
 }
 START_LIMIT = 60.0  # seconds that an engine has to answer in
 MARKER = Path("/etc/docker/hothouse-installing")  # an installation began and did not end
+LOCK = Path("/run/hothouse-engine.lock")
 DAEMON_LOG = Path("/var/log/hothouse-dockerd.log")
 AGAIN = "HOTHOUSE_IN_DOCKER_GROUP"
 
@@ -128,8 +130,8 @@ def check(info: dict) -> Engine:
     """Compare an engine's answer with the minimums.
 
     :param info: the JSON of ``docker info``.
-    :raises Problem: the engine, buildx or compose is missing or too old, or the engine does not
-        keep its images in containerd.
+    :raises Problem: the engine, buildx or compose is missing or too old, the engine is of another
+        architecture, or does not keep its images in containerd.
     """
 
     def at_least(what: str, text: str | None, minimum: Version, fix: str) -> Version:
@@ -150,6 +152,13 @@ def check(info: dict) -> Engine:
         at_least(f"docker {name}", versions.get(name), minimum, fix.format(PACKAGES[name]))
         for name, minimum in (("buildx", BUILDX_MINIMUM), ("compose", COMPOSE_MINIMUM))
     )
+    machine = info.get("Architecture", ARCHITECTURES[0])
+    if machine not in ARCHITECTURES:
+        raise Problem(
+            f"the Docker engine runs on {machine or 'an unknown machine'}, and the images are for "
+            "x86_64",
+            "run it on an x86_64 machine, or point DOCKER_HOST or docker context at such an engine",
+        )
     if ["driver-type", "io.containerd.snapshotter.v1"] not in (info.get("DriverStatus") or []):
         raise Problem(
             "the Docker engine does not use the containerd image store",
@@ -251,7 +260,7 @@ def act(verb: str) -> None:
     :param verb: ``install`` (which also starts) or ``start``.
     :raises Problem: it cannot be done.
     """
-    with open("/run/hothouse-engine.lock", "w") as lock:
+    with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if ask().info and not os.path.exists(MARKER):
             return  # another process did it meanwhile
@@ -262,7 +271,11 @@ def act(verb: str) -> None:
             user = os.environ.get("SUDO_USER")
             if user and user != "root":
                 print(f"putting {user} into the group docker …", flush=True)
-                subprocess.run(["usermod", "-aG", "docker", user], check=True)
+                done = subprocess.run(["usermod", "-aG", "docker", user], check=False)
+                if done.returncode:
+                    # The engine is there; a user of a directory service is in no local file.
+                    print(f"note: usermod could not do it; let your administrator put {user} into "
+                          "the group docker", file=sys.stderr, flush=True)
         start()
 
 
@@ -314,8 +327,19 @@ def start_service() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-if __name__ == "__main__":
+def main(verb: str) -> None:
+    """Do root's part; whatever goes wrong is one line.
+
+    :raises SystemExit: it cannot be done.
+    """
     try:
-        act(sys.argv[1])
+        act(verb)
     except Problem as problem:
         sys.exit(problem.message)
+    except (OSError, subprocess.CalledProcessError) as error:
+        fix = f"see {DAEMON_LOG} and the lines above, then run the same command again"
+        sys.exit(Problem(f"the Docker engine could not be set up: {error}", fix).message)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

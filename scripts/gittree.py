@@ -1,12 +1,14 @@
 """Git's own hashes, computed from files without git: they prove that a tree is a commit's.
 
-A bundle carries the commits that it speaks of (``RECORD``); what it says of its revision can be
-checked against these, and so cannot lie.
+A bundle carries the commits that it speaks of (``RECORD``). An ID that a person got by another way
+proves its commit, and so the source. The ID of the revision is only what the bundle names: some
+commit with the same files of the images; that it is in the history takes the history to see.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,9 +16,7 @@ from scripts.paths import ARTIFACTS
 
 #: Where an unpacked bundle keeps what it says of itself.
 RECORD = ARTIFACTS / "bundle"
-FILE, EXECUTABLE, TREE = "100644", "100755", "40000"
-#: What Python leaves in any folder; .gitignore names it, so it is in no commit.
-_IGNORED = "__pycache__"
+FILE, EXECUTABLE, LINK, TREE = "100644", "100755", "120000", "40000"
 
 
 def object_id(kind: str, content: bytes) -> str:
@@ -65,14 +65,31 @@ def entries_of(tree: bytes) -> dict[str, tuple[str, str]]:
 
 def entry_of(path: Path) -> tuple[str, str] | None:
     """How a tree would name a file or a folder as it lies there; None where there is nothing."""
-    if path.is_dir():
-        files = [p for p in path.rglob("*") if p.is_file() and _IGNORED not in p.parts]
-        found = {p.relative_to(path).as_posix(): _blob(p) for p in files}
+    if path.is_dir() and not path.is_symlink():
+        found = below(path)
         return (TREE, tree_id(found)) if found else None
-    return _blob(path) if path.is_file() else None
+    return _blob(path) if os.path.lexists(path) else None
+
+
+def below(top: Path) -> dict[str, tuple[str, str]]:
+    """What lies below a folder, by path: each file and link, and each folder that holds nothing,
+    which no commit can name but an image would hold."""
+    found = {}
+    for folder, folders, files in os.walk(top):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() or not path.is_dir():
+                found[path.relative_to(top).as_posix()] = _blob(path)
+            elif not any(path.iterdir()):
+                found[path.relative_to(top).as_posix()] = (TREE, object_id("tree", b""))
+    return found
 
 
 def _blob(path: Path) -> tuple[str, str]:
+    if path.is_symlink():
+        return LINK, object_id("blob", os.fsencode(os.readlink(path)))
+    if not path.is_file():
+        return "0", object_id("blob", b"")  # a pipe or a device: in no commit
     mode = EXECUTABLE if path.stat().st_mode & 0o100 else FILE
     return mode, object_id("blob", path.read_bytes())
 
@@ -83,7 +100,8 @@ def tree_of_commit(commit: bytes) -> str:
 
 
 def revision(sources: Iterable[Path], record: Path = RECORD) -> str:
-    """The revision that an unpacked bundle brought along for these files.
+    """The revision that an unpacked bundle brought along for these files: a commit that has them,
+    of the history if the bundle's maker was honest.
 
     :param sources: files and folders beside ``.artifacts``, which the images are made from.
     :returns: the commit's ID, ``-dirty`` at its end when a file differs from that commit;

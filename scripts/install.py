@@ -11,10 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts import engine
+from scripts import apt_sources, engine
 from scripts.problem import Problem
 
 APT = Path("/etc/apt")
@@ -26,12 +26,6 @@ LOG = Path("/var/log/hothouse-engine.log")
 PINNED = ("docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd")
 ASKED = (*PINNED, "docker-compose-v2", "iptables")
 NEXT = {"bookworm": "trixie"}
-OPTIONS = {
-    "arch": "Architectures",
-    "signed-by": "Signed-By",
-    "trusted": "Trusted",
-    "check-valid-until": "Check-Valid-Until",
-}
 BY_HAND = (
     "install a Docker engine {}, buildx {} and compose {} or newer with your package manager "
     "(packages docker, docker-buildx, docker-compose) and start it"
@@ -92,42 +86,16 @@ def choose(candidates: dict[str, str]) -> list[str]:
     return ["docker.io", *client, "docker-buildx", compose[0], "containerd", "iptables"]
 
 
-def read_stanzas(text: str) -> Iterator[dict[str, str]]:
-    """Read the stanzas of a deb822 file; a value keeps its line breaks and leading spaces."""
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    for block in re.split(r"\n\s*\n", "\n".join(lines)):
-        fields = re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE)
-        if fields:
-            yield {key.title(): value for key, value in fields}
-
-
-def read_lines(text: str) -> Iterator[dict[str, str]]:
-    """Read a one-line-style sources.list into the same fields as a deb822 stanza."""
-    for line in text.splitlines():
-        found = re.match(r"\s*(deb)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line)
-        if found:
-            kind, options, uri, suite, components = found.groups()
-            entry = {"Types": kind, "Uris": uri, "Suites": suite, "Components": components.strip()}
-            for option in (options or "").split():
-                key, _, value = option.partition("=")
-                if key.lower() in OPTIONS:
-                    entry[OPTIONS[key.lower()]] = value.replace(",", " ")
-            yield entry
-
-
 def read_sources(apt: Path) -> list[dict[str, str]]:
     """Read all package sources of a machine.
 
     :param apt: the folder /etc/apt.
     """
-    entries: list[dict[str, str]] = []
-    for path in sorted((apt / "sources.list.d").glob("*.sources")):
-        if path != apt / SOURCE:
-            entries += read_stanzas(path.read_text(encoding="utf-8"))
-    for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]:
-        if path.exists():
-            entries += read_lines(path.read_text(encoding="utf-8"))
-    return [e for e in entries if e.get("Enabled", "yes").lower() not in ("no", "false", "0")]
+    parts = apt / "sources.list.d"
+    own = apt / SOURCE
+    files = [path for path in sorted(parts.glob("*.sources")) if path != own]
+    files += [apt / "sources.list", *sorted(parts.glob("*.list"))]
+    return [entry for path in files if path.exists() for entry in apt_sources.read(path)]
 
 
 def derive_source(entries: Iterable[dict[str, str]], suite: str, newer: str) -> str | None:
@@ -138,13 +106,13 @@ def derive_source(entries: Iterable[dict[str, str]], suite: str, newer: str) -> 
     """
     for entry in entries:
         if (
-            "deb" in entry.get("Types", "").split()
-            and suite in entry.get("Suites", "").split()
-            and "main" in entry.get("Components", "").split()
+            "deb" in entry["Types"].split()
+            and suite in entry["Suites"].split()
+            and "main" in entry["Components"].split()
             and not entry["Uris"].startswith("cdrom:")
         ):
             fields = {"Types": "deb", "URIs": entry["Uris"], "Suites": newer, "Components": "main"}
-            fields |= {name: entry[name] for name in OPTIONS.values() if name in entry}
+            fields |= {name: entry[name] for name in apt_sources.OPTIONS.values() if name in entry}
             # A key that is written out begins on the line after its field's name.
             return "".join(
                 f"{name}:{'' if value.startswith(chr(10)) else ' '}{value}\n"
@@ -270,7 +238,7 @@ def packages(release: dict[str, str]) -> list[str]:
     if not newer:
         raise too_old("this release")
     entries = read_sources(APT)
-    known = any(newer in entry.get("Suites", "").split() for entry in entries)
+    known = any(newer in entry["Suites"].split() for entry in entries)
     source = None if known else derive_source(entries, suite, newer)
     if source:
         (APT / SOURCE).write_text(source, encoding="utf-8")

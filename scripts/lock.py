@@ -56,7 +56,7 @@ def run(upgrade: str | bool | None = None, *, images: Path = IMAGES) -> bool:
         say(f"kept the signed Release files in {locks.shown(debs.parent / 'release')}")
         changed = True
     locks.write_epoch((locks.read(path).date for path in paths), images / locks.EPOCH.name)
-    say("next: scripts/inv build; scripts/inv digests renews digests.lock before you commit"
+    say("next: scripts/inv build, and commit; then scripts/inv digests, and commit digests.lock"
         if changed else "nothing changed")
     return changed
 

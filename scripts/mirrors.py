@@ -7,6 +7,7 @@ configuration, so that a machine behind a company's mirror works with no setting
 from __future__ import annotations
 
 import configparser
+import contextlib
 import functools
 import os
 import re
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
+from scripts import apt_sources
 from scripts.problem import Problem
 
 PYTHON_APT_TEMPLATE = Path("/usr/share/python-apt/templates/Debian.info")
@@ -92,37 +94,19 @@ def _resolved(uri: str) -> str:
     return uri.rstrip("/")
 
 
-def _deb822(text: str) -> Iterator[Source]:
-    for stanza in re.split(r"\n[ \t]*\n", text):
-        lines = [line for line in stanza.splitlines() if not line.startswith("#")]
-        folded = re.sub(r"\n(?=[ \t])", "\0", "\n".join(lines))
-        fields = {}
-        for line in folded.splitlines():
-            name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.replace("\0", "\n").strip()
-        if "deb" not in fields.get("types", "").split():
-            continue
-        if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off", "disable"):
-            continue
-        for uri in fields.get("uris", "").split():
-            yield Source(
-                _resolved(uri),
-                tuple(fields.get("suites", "").split()),
-                tuple(fields.get("components", "").split()),
-                fields.get("signed-by", ""),
-            )
+def _sources(path: Path) -> Iterator[Source]:
+    for fields in apt_sources.read(path):
+        if "deb" in fields["Types"].split():
+            for uri in fields["Uris"].split():
+                yield Source(
+                    _resolved(uri),
+                    tuple(fields["Suites"].split()),
+                    tuple(fields["Components"].split()),
+                    fields.get("Signed-By", "").strip(),
+                )
 
 
-def _one_line(text: str) -> Iterator[Source]:
-    for line in text.splitlines():
-        found = re.match(r"\s*deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)\s*([^#]*)", line)
-        if found:
-            options = dict(option.partition("=")[::2] for option in (found[1] or "").split())
-            signed_by = options.get("signed-by", "")
-            yield Source(_resolved(found[2]), (found[3],), tuple(found[4].split()), signed_by)
-
-
-def apt_sources(config: Mapping[str, str] | None = None) -> list[Source]:
+def machine_sources(config: Mapping[str, str] | None = None) -> list[Source]:
     """The machine's enabled binary apt sources, of both formats, in apt's own order."""
     config = apt_config() if config is None else config
     etc = Path(config.get("dir", "/")) / config.get("dir::etc", "etc/apt")
@@ -133,11 +117,8 @@ def apt_sources(config: Mapping[str, str] | None = None) -> list[Source]:
     sources: list[Source] = []
     for file in files:
         if file.suffix in (".list", ".sources") and file.is_file():
-            try:
-                text = file.read_text(errors="replace")
-            except OSError:
-                continue
-            sources += _deb822(text) if file.suffix == ".sources" else _one_line(text)
+            with contextlib.suppress(OSError):
+                sources += _sources(file)
     return [source for source in sources if source.uri.startswith(("http://", "https://"))]
 
 
@@ -192,7 +173,7 @@ def debian_archives() -> dict[str, Archive]:
         found["debian-security"] = Archive(mirror.rstrip("/"), keyring)
     if "debian" not in found:
         labels = _labels()
-        for source in apt_sources():
+        for source in machine_sources():
             if archive := _archive_of(source, labels):
                 found.setdefault(archive, Archive(source.uri, source.signed_by or keyring))
     if "debian" not in found and PYTHON_APT_TEMPLATE.exists():

@@ -87,7 +87,10 @@ def keyrings(base: Path, store: Path) -> list[Path]:
     for package in lock.packages:
         if package.name == KEYRING_PACKAGE and download.is_there(package, store):
             path = store.parent / "keyrings" / f"{package.sha256}.gpg"
-            if content := _keyring_in(download.path_of(package.sha256, store)):
+            deb = download.path_of(package.sha256, store)
+            if download.sha256_of(deb) != package.sha256:
+                continue  # damaged; whoever needs the package fetches it again
+            if content := _keyring_in(deb):
                 locks.replace(path, content)
                 found.append(path)
     return found
@@ -163,7 +166,8 @@ def fresh(release: Release, kept: Release | None, now: datetime.datetime) -> Non
 
     The machine's own apt may have this switched off; here it can't be.
 
-    :param kept: the one that was checked the last time.
+    :param kept: the one beside the lock that it proves. A newer one that changed no package was
+        checked too, but is not remembered.
     :raises Problem: it has expired, is from the future, or is older than ``kept``.
     """
     if release.valid_until and release.valid_until < now:
@@ -178,8 +182,8 @@ def fresh(release: Release, kept: Release | None, now: datetime.datetime) -> Non
         )
     if kept and release.date < kept.date:
         raise Problem(
-            f"{release.what} of {release.date:%Y-%m-%d} is older than the one that was checked "
-            f"the last time ({kept.date:%Y-%m-%d})",
+            f"{release.what} of {release.date:%Y-%m-%d} is older than the one that proves the "
+            f"lock ({kept.date:%Y-%m-%d})",
             "use a Debian mirror that is up to date",
         )
 

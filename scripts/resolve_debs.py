@@ -111,7 +111,10 @@ class _Apt:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         (self.root / "status").write_text("")
         keyring = self.root / "debian-archive-keyring.gpg"
-        shutil.copyfile(release.keyrings(base, release.STORE)[-1], keyring)
+        # All of them, as in the check before: a new key may be in one alone. Which key counts was
+        # said there.
+        known = release.keyrings(base, release.STORE)
+        keyring.write_bytes(b"".join(path.read_bytes() for path in known))
         stanzas = [self._stanza(checked, keyring) for checked in self.releases]
         (self.root / "etc/debian.sources").write_text("\n".join(stanzas))
         (self.root / "apt.conf").write_text(self._configuration(architecture))

@@ -5,6 +5,7 @@ Nothing of the machine's configuration can switch this off: neither apt nor its 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -113,20 +114,32 @@ def _gpgv(program: str, content: bytes, what: str, keyring: Path) -> Signed:
         source, text = Path(folder) / "signed", Path(folder) / "text"
         source.write_bytes(content)
         # gpgv takes a keyring's name for one in its home folder unless it holds a slash.
-        command = [program, "--homedir", folder, "--status-fd", "1",
+        command = [program, "--verbose", "--homedir", folder, "--status-fd", "1",
                    "--keyring", str(keyring.absolute()), "--output", str(text), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace",
+                              check=False, env={**os.environ, "LC_ALL": "C"})
         signed = text.read_bytes() if text.exists() else b""
     status = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("[GNUPG:]")]
     if any(words[0] == "BADSIG" for words in status):
         raise BadSignature(f"{what} was changed after it was signed", "use another Debian mirror")
-    signers, usable = [], False
+    # Of a key that is both, the status tells only that it has expired.
+    revoked = "has been revoked" in done.stderr
+    signers, usable, until, ends = [], False, None, []
     for words in status:
+        if words[0] == "NEWSIG":
+            usable, ends = False, []
+        elif words[0] == "KEYEXPIRED":
+            ends.append(int(words[1]))
         # A signature is told by one of these lines, then by VALIDSIG. A key that has expired
         # since is no reason to doubt what it signed while it was valid; revoked is another thing.
-        if words[0] in ("GOODSIG", "EXPKEYSIG", "EXPSIG", "REVKEYSIG", "ERRSIG"):
-            usable = words[0] in ("GOODSIG", "EXPKEYSIG")
-        if words[0] == "VALIDSIG" and usable and words[8] in _HASHES:
+        elif words[0] in ("GOODSIG", "EXPKEYSIG", "EXPSIG", "REVKEYSIG", "ERRSIG"):
+            expired = words[0] == "EXPKEYSIG"
+            usable = words[0] == "GOODSIG" or (expired and not revoked)
+            # The first of the primary key's and its subkeys' ends: the status names no key there.
+            until = min(ends, default=0) if expired else None
+        elif words[0] == "VALIDSIG" and usable and words[8] in _HASHES and (
+            until is None or int(words[3]) <= until
+        ):
             signers.append(words[10])
     return Signed(signed, tuple(signers)) if signed else Signed(b"", ())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,10 @@ from scripts.problem import Problem
 AGAIN = "get the bundle again"
 #: What the build needs beside the bundle's own files: the tools' environment, the contexts.
 WORKSPACE = 600_000_000  # bytes
+#: What a build reads below .artifacts. Anything else would be taken for the work of a build that
+#: was there before, such as a builder's root that nobody has checked.
+KNOWN = re.compile(r"\.artifacts/(store/sha256/(..)/(?P<stored>\2[0-9a-f]{62})|tools/[^/]+\.whl"
+                   r"|bundle/(bundle\.json|commit|revision\.(commit|tree)))")
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,16 @@ def entries(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield member
 
 
+def plain(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file as `inv bundle` writes it: a sparse one could be any size."""
+    return member.type == tarfile.REGTYPE and not member.issparse()
+
+
 def read_manifest(content: bytes) -> dict[str, str]:
     """The SHA-256 of each member by its path, in the bundle's order.
 
-    :raises Problem: the manifest was damaged, or names a file outside the bundle's folder.
+    :raises Problem: the manifest was damaged, or names a file outside the bundle's folder or one
+        that no build reads.
     """
     head, _, body = content.partition(b"\n")
     if head != b"# sha256:" + hashlib.sha256(body).hexdigest().encode():
@@ -66,6 +77,11 @@ def read_manifest(content: bytes) -> dict[str, str]:
         )
         if not match or not inside or match[2] in found:
             raise damaged("has a manifest of no known form")
+        known = KNOWN.fullmatch(match[2])
+        if path.parts[0] == ".artifacts" and not known:
+            raise damaged(f"holds {path}, which no build needs")
+        if known and known["stored"] not in (None, match[1]):
+            raise damaged(f"holds {path}, which has another hash")
         found[match[2]] = match[1]
     folders = {str(parent) for path in found for parent in PurePosixPath(path).parents}
     if folders & set(found):
@@ -85,7 +101,7 @@ def unpack(file: Path, folder: Path) -> Path:
             first = tar.next()
         except (tarfile.TarError, EOFError):
             first = None
-        if first is None or not first.name.endswith(f"/{bundle.MANIFEST}") or not first.isreg():
+        if first is None or not first.name.endswith(f"/{bundle.MANIFEST}") or not plain(first):
             raise Problem(f"{file} is no Hothouse bundle, or its beginning is damaged", AGAIN)
         with tar:
             top = first.name.removesuffix(f"/{bundle.MANIFEST}")
@@ -116,7 +132,7 @@ def _members(tar: tarfile.TarFile, top: str, wanted: dict[str, str], root: Path,
         if member is None:
             raise damaged(f"is cut off or damaged at {path}")
         name = member.name.removeprefix(f"{top}/")
-        if name == path and not member.isreg():
+        if name == path and not plain(member):
             raise damaged(f"holds {name}, which is no plain file")
         if name != path:
             if name in wanted and name not in found:
@@ -158,10 +174,19 @@ def _copy(
 
 
 def place(root: Path, path: str, executable: bool) -> Path:
-    """Make an empty file with its folders, with the mode that git would give it."""
+    """Make an empty file with its folders, with the mode that git would give it.
+
+    :raises Problem: its name is none that a file can have here.
+    """
     target = root / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.touch()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.EINVAL,
+                                                              errno.EILSEQ):
+            raise
+        raise damaged(f"holds {path[:80]!r}, which no file here can be called") from None
     target.chmod(0o755 if executable else 0o644)
     return target
 
@@ -184,7 +209,10 @@ def _prove(root: Path, found: dict[str, tuple[bool, str]]) -> None:
 def about(root: Path) -> About:
     """What an unpacked bundle says of itself, held against its git objects.
 
-    :raises Problem: it says something else than they prove, or is of a newer kind.
+    The commit's ID is computed from the source. Of the revision it is known that its commit has
+    these images' files, not that the commit is one of the history; whoever has that can look.
+
+    :raises Problem: it says something else than its objects, or is of a newer kind.
     """
     record = root / bundle.RECORD
     try:
@@ -193,8 +221,10 @@ def about(root: Path) -> About:
             raise Problem(f"the bundle is of format {said['format']}, this is for {bundle.FORMAT}",
                           "unpack it with tar and run its own scripts/inv build")
         it = About(root, said["commit"], said["revision"], said["variant"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged("says nothing of itself (bundle.json)") from None
+    if it.variant not in list(bundle.VARIANTS):
+        raise damaged(f"is of no known variant: {str(it.variant)[:80]}")
     if it.commit != gittree.object_id("commit", (record / "commit").read_bytes()):
         raise damaged(f"names a commit that it is not of: {it.commit}")
     sources = [root / path.relative_to(bundle.ROOT) for path in build.SOURCES]
@@ -222,9 +252,11 @@ def run(name: str, target: str | None = None, *, no_cache: bool = False) -> None
     try:
         it = about(unpack(file, folder))
         chosen = bundle.VARIANTS[it.variant]
-        if target and "-" in target and not target.endswith(chosen):
+        # A group of targets is called as the variant that it needs.
+        variant = (target or it.variant).rpartition("-")[2]
+        if not set(bundle.VARIANTS.get(variant, ())) <= set(chosen):
             raise Problem(f"the bundle holds the variant {it.variant}, not what {target} needs",
-                          f"make one with scripts/inv bundle --variant {target.split('-')[-1]}")
+                          f"make one with scripts/inv bundle --variant {variant}")
         print(f"The bundle is whole: commit {it.commit}, images of revision {it.revision}.")
         here = build.revision()
         if here != it.revision:

@@ -9,8 +9,6 @@ def test_the_images_are_the_recorded_ones(tags, locked_bytes, note):
     there = {target: tag for target, tag in tags.items() if blobs.inspect(tag)}
     if not there:
         pytest.fail("no image is built: scripts/inv build all", pytrace=False)
-    for target in tags.keys() - there.keys():
-        note(f"{target} is not built here and not compared")
     # The CUDA image is too large to be read for the compressed digests alone; where the revision
     # is the recorded one, its manifest is compared.
     read = tuple(target for target in ("jupyter-cpu",) if target in there)

@@ -207,6 +207,10 @@ def test_the_revision_of_an_unpacked_bundle_is_proved_not_believed(checkout, tmp
     extra.write_text("")
     assert revision() == f"{true}-dirty"
     extra.unlink()
+    extra.mkdir()
+    assert revision() == f"{true}-dirty"
+    extra.rmdir()
+    assert revision() == true
     commit = root / bundle.RECORD / "revision.commit"
     commit.write_bytes(commit.read_bytes().replace(b"a commit", b"a c0mmit"))
     assert revision() != true
@@ -239,6 +243,22 @@ def test_a_dirty_tree_is_refused(checkout):
     assert "the working tree differs from its commit: images/new" in checkout.refused("bundle")
     (checkout.root / "images/new").unlink()
     checkout.bundle()
+
+
+def test_what_git_ignores_in_the_folder_does_not_matter(checkout):
+    path = checkout.bundle()
+    content = path.read_bytes()
+    (checkout.root / "images/base/__pycache__").mkdir()
+    (checkout.root / "images/base/__pycache__/x.pyc").write_text("no part of the commit")
+    assert checkout.bundle().read_bytes() == content
+
+
+def test_a_shallow_clone_is_refused(checkout, tmp_path):
+    clone = Checkout(tmp_path / "clone")
+    checkout.git("clone", "--quiet", "--depth", "1", f"file://{checkout.root}", str(clone.root))
+    said = clone.refused("bundle")
+    assert "this clone is shallow" in said
+    assert said.endswith("Fix: git fetch --unshallow")
 
 
 def test_a_link_in_the_source_is_refused(checkout):
@@ -297,6 +317,48 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_written(checkout, 
     assert "is full: the bundle needs " in done.stderr
     assert " free. Fix: free some space" in done.stderr
     assert "x.tar" not in done.stdout
+
+
+def test_a_file_that_is_too_large_for_its_disk_is_one_line(checkout):
+    """As on a USB stick, whose file system ends at 4 GiB; here a limit of the process does."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+        "from scripts import cli; cli.main(['inv', 'bundle', '--output', 'small.tar'])"
+    )
+    checkout.bundle()  # all is fetched, so that the bundle alone is written
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, capture_output=True,
+                          text=True, env={**os.environ, "HOTHOUSE_CWD": str(checkout.root)},
+                          check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr == (f"error: {checkout.root}/small.tar can't be written: File too large. "
+                           "Fix: name another file or disk\n")
+    assert not list(checkout.root.glob("*small.tar*"))
+
+
+def test_a_name_that_is_too_long_is_one_line(checkout):
+    for length in (300, 250):  # the second one only with what is added to it for a while
+        said = checkout.refused("bundle", "--output", "n" * length)
+        assert "can't be written: File name too long" in said
+
+
+def test_no_half_file_is_left_after_an_interruption(checkout):
+    code = (
+        "import os, signal\nfrom scripts import bundle, cli\n"
+        "real = bundle._Reader.read\n"
+        "def read(self, size=-1):\n"
+        "    if self.member.path == 'tasks.py': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(self, size)\n"
+        "bundle._Reader.read = read\n"
+        "cli.main(['inv', 'bundle', '--output', 'half.tar'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout.root, text=True,
+                          capture_output=True, check=False,
+                          env={**os.environ, "HOTHOUSE_CWD": str(checkout.root)})
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "interrupted" in done.stderr
+    assert not list(checkout.root.glob("*half.tar*"))
+    assert not list(checkout.root.glob(".*half.tar*"))
 
 
 def test_the_tools_of_every_python_are_chosen_by_hash():

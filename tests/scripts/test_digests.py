@@ -1,6 +1,7 @@
 """The file of expected digests: layers' names, what is compared and what a difference is called."""
 
 import copy
+import hashlib
 import json
 
 import pytest
@@ -109,10 +110,91 @@ def test_a_difference_is_one_line(found, tmp_path, monkeypatch, source, says):
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"engine": ""}'])
+def test_an_image_that_is_not_there_is_named(found):
+    assert digests.compare(FILE, {**found, "images": {}}) == ([], [
+        "base is not built here and not compared",
+        "tensorflow-cpu is not built here and not compared",
+    ])
+
+
+def test_a_configuration_that_nobody_recorded_is_said_not_to_be_compared(found):
+    del found["images"]["base"]["config"]
+    assert digests.compare(FILE, found) == ([], [])  # the manifest stands for it
+    found["engine"] = "28.0.0"
+    assert digests.compare(FILE, found)[1][1:] == [
+        "the configuration of base was not compared: there is no record of its build here"
+    ]
+
+
+@pytest.mark.parametrize("recorded", ["b" * 40, "b" * 40 + "-dirty", "unknown"])
+def test_a_recorded_revision_that_can_never_match_is_an_error(
+    found, tmp_path, monkeypatch, recorded
+):
+    path = tmp_path / "digests.lock"
+    path.write_text(json.dumps({**FILE, "revision": recorded}))
+    monkeypatch.setattr(digests, "gather", lambda targets, read: found)
+    with pytest.raises(Problem, match=f"was recorded at the revision {recorded}, .*inv digests"):
+        digests.check({}, (), path)
+    # Where nobody can know the revision, that is no error.
+    found["revision"] = "a" * 40 + "-dirty"
+    assert found["revision"] in digests.check({}, (), path)[0]
+    found["revision"] = "unknown"
+    digests.check({}, (), path)
+    found |= {"revision": "a" * 40, "source": "t"}
+    assert recorded in digests.check({}, (), path)[0]
+
+
+@pytest.mark.parametrize("revision", ["a" * 40 + "-dirty", "unknown"])
+def test_digests_of_no_commit_are_not_written_down(monkeypatch, revision):
+    monkeypatch.setattr(digests.build, "revision", lambda: revision)
+    monkeypatch.setattr(digests.build, "build", lambda *_: pytest.fail("built in vain"))
+    with pytest.raises(Problem, match=f"revision is {revision}.*commit images/ and docker-bake"):
+        digests.run()
+
+
+def test_an_image_is_read_from_what_the_engine_saves(monkeypatch):
+    config = json.dumps({"os": "linux", "architecture": "amd64",
+                         "rootfs": {"diff_ids": ["sha256:d"]}}).encode()
+    inner = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
+    manifest = json.dumps({"config": inner, "layers": [{"digest": "sha256:l", "size": 5}]}).encode()
+    saved = {f"sha256:{hashlib.sha256(data).hexdigest()}": data for data in (config, manifest)}
+    top = list(saved)[1]
+    monkeypatch.setattr(digests.blobs, "inspect", lambda _: {"Id": top})
+    monkeypatch.setattr(digests.manifests, "by_save", lambda _: saved)
+    image = digests.image_of("a/b:c")
+    assert (image.digest, image.config_digest) == (top, inner["digest"])
+    [layer] = image.layers
+    assert (layer.digest, layer.diff_id, layer.size) == ("sha256:l", "sha256:d", 5)
+    monkeypatch.setattr(digests.manifests, "by_save", lambda _: {})
+    with pytest.raises(Problem, match="the engine has no image a/b:c"):
+        digests.image_of("a/b:c")
+
+
+def without(key: str) -> str:
+    """The file without a key of its first layer, of its first image or of its own."""
+    data = copy.deepcopy(FILE)
+    image = data["images"]["base"]
+    for place in (image["layers"][0], image, data):
+        if key in place:
+            del place[key]
+            break
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("content", [
+    None, "", "[]", "{}", '{"engine": ""}', json.dumps({**FILE, "images": {}}),
+    *map(without, ("name", "diff_id", "digest", "size", "manifest", "config", "layers", "source")),
+])
 def test_a_missing_or_damaged_file_is_one_line(tmp_path, content):
     path = tmp_path / "digests.lock"
     if content is not None:
         path.write_text(content)
     with pytest.raises(Problem, match="missing or damaged.*scripts/inv digests"):
         digests.load(path)
+
+
+def test_a_whole_file_is_taken(tmp_path):
+    path = tmp_path / "digests.lock"
+    path.write_text(json.dumps(FILE))
+    assert digests.load(path) == FILE
+    assert digests.load()

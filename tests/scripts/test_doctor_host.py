@@ -169,6 +169,9 @@ def healthy() -> dict:
 def test_each_part_of_the_engine_is_judged_by_itself():
     info = healthy()
     assert {row.status for row in doctor.engine_rows(engine.Answer(info))} == {"ok"}
+    other = doctor.engine_rows(engine.Answer({**info, "Architecture": "aarch64"}))
+    assert [(row.name, row.status) for row in other] == [
+        ("engine", "fail"), ("buildx", "ok"), ("compose", "ok"), ("image store", "ok")]
     info["ServerVersion"] = "20.10.24"
     info["ClientInfo"]["Plugins"] = [{"Name": "buildx", "Version": "0.10.2"}]
     info["DriverStatus"] = [["Backing Filesystem", "extfs"]]

@@ -33,6 +33,7 @@ def answer(**changes: object) -> dict:
     ]
     info = {
         "ServerVersion": "26.1.5+dfsg1",
+        "Architecture": "x86_64",
         "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
         "ClientInfo": {"Context": "default", "Plugins": plugins},
     }
@@ -91,6 +92,8 @@ def test_an_engine_that_is_new_enough_is_used() -> None:
             "daemon.json",
         ),
         ({"DriverStatus": None}, "containerd image store", "daemon.json"),
+        ({"Architecture": "aarch64"}, "runs on aarch64, and the images are for x86_64", "x86_64"),
+        ({"Architecture": ""}, "runs on an unknown machine", "x86_64"),
     ],
 )
 def test_what_is_too_old_or_missing_is_named(changes: dict, cause: str, fix: str) -> None:
@@ -220,6 +223,8 @@ Signed-By: /k.gpg
     [
         "Types: deb\nURIs: http://m.example/\nSuites: trixie\nComponents: main\n",
         "Types: deb\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\nEnabled: no\n",
+        "Types: deb\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\nEnabled: off\n",
+        "Types: deb\nSuites: bookworm\nComponents: main\n",
         "Types: deb-src\nURIs: http://m.example/\nSuites: bookworm\nComponents: main\n",
         "",
     ],
@@ -328,3 +333,36 @@ def test_no_apt_means_that_the_packages_are_named(tmp_path: Path) -> None:
     assert line.startswith("error: no Docker engine answers, and ")
     assert "Fix: install a Docker engine 26.0.0, buildx 0.12.0 and compose 2.24.4 or newer" in line
     assert "http" not in line
+
+
+@pytest.mark.parametrize("error", [
+    PermissionError(13, "Permission denied", "/run/hothouse-engine.lock"),
+    subprocess.CalledProcessError(6, ["usermod"]),
+])
+def test_what_root_cannot_do_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(verb: str) -> None:
+        raise error
+
+    monkeypatch.setattr(engine, "act", fails)
+    with pytest.raises(SystemExit) as caught:
+        engine.main("install")
+    assert str(caught.value).startswith("error: the Docker engine could not be set up: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_user_that_usermod_does_not_know_does_not_end_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    usermod = tmp_path / "usermod"
+    usermod.write_text("#!/bin/sh\nexit 6\n", encoding="utf-8")
+    usermod.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SUDO_USER", "of-ldap")
+    monkeypatch.setattr(engine, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(engine, "ask", lambda *_: engine.Answer(None))
+    monkeypatch.setattr(install, "install", lambda marker: None)
+    started = []
+    monkeypatch.setattr(engine, "start", lambda: started.append(True))
+    engine.act("install")
+    assert started
+    assert "note: usermod could not do it" in capfd.readouterr().err

@@ -99,7 +99,7 @@ def test_the_archives_present_version_is_taken_and_each_change_is_printed(world,
         "  newcomer 7 (added)",
         "  tool 1 (removed)",
         f"kept the signed Release files in {world.images}/base/release",
-        "next: scripts/inv build; scripts/inv digests renews digests.lock before you commit",
+        "next: scripts/inv build, and commit; then scripts/inv digests, and commit digests.lock",
     ]
 
 

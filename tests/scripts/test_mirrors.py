@@ -88,7 +88,17 @@ def test_sources_that_are_not_debians_do_not_count(apt):
         "Types: deb\nURIs: http://save.test/debian\nSuites: trixie\nComponents: main\n"
     )
     assert urls()["debian"] == "http://right.test/debian"
-    assert [source.uri for source in mirrors.apt_sources()][-1] == "http://right.test/debian"
+    assert [source.uri for source in mirrors.machine_sources()][-1] == "http://right.test/debian"
+
+
+@needs_apt
+@pytest.mark.parametrize("word", ["no", "false", "without", "off", "disable", "0", "Off"])
+def test_a_source_that_is_switched_off_does_not_count(apt, word):
+    (apt / "sources.list.d/off.sources").write_text(
+        f"Types: deb\nEnabled: {word}\nURIs: http://off.test/debian\nSuites: trixie\n"
+        "Components: main\n"
+    )
+    assert mirrors.machine_sources() == []
 
 
 @needs_apt
@@ -97,7 +107,7 @@ def test_a_key_written_into_the_source_is_kept_whole(apt):
         "Types: deb\nURIs: http://mirror.test/other\nSuites: trixie\nComponents: main\n"
         "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ\n -----END PGP\n"
     )
-    (source,) = mirrors.apt_sources()
+    (source,) = mirrors.machine_sources()
     assert source.signed_by.splitlines()[1:3] == [" .", " mQ"]
 
 

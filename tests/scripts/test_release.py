@@ -6,10 +6,12 @@ import datetime
 import lzma
 import re
 import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from worlds import HOUR, World, at, new_key
+from worlds import HOUR, Keys, World, at, keyring_deb, new_key
 
 from scripts import fetch, lock, locks, release, signatures
 from scripts.problem import Problem
@@ -40,6 +42,10 @@ def something_before_it(world: World) -> None:
     world.server.files[TRIXIE] = b"Codename: trixie\n" + world.server.files[TRIXIE]
 
 
+def something_after_it(world: World) -> None:
+    world.server.files[TRIXIE] += b"Codename: trixie\n"
+
+
 def twice(world: World) -> None:
     world.server.files[TRIXIE] = world.server.files[TRIXIE] * 2
 
@@ -60,6 +66,7 @@ LIES = {
     ),
     "changed after signing": (changed_after_signing, "was changed after it was signed"),
     "something before it": (something_before_it, "isn't signed"),
+    "something after it": (something_after_it, "isn't signed"),
     "twice": (twice, "isn't signed"),
     "empty": (lambda w: w.server.add(TRIXIE, b""), "isn't signed"),
     "another index": (another_index, "isn't the one that its signed Release file names"),
@@ -124,6 +131,34 @@ def test_a_strangers_signature_is_refused_though_the_machine_knows_the_key(
     assert "not by a key of Debian's that images/base/keys.in names" in message
 
 
+def test_a_key_that_only_this_machine_knows_is_enough_for_apt_too(world, stranger):
+    """A new key is in keys.in and on the machine before it is in the locked keyring package."""
+    world.deb("debian-archive-keyring", "1", "Essential: yes\n",
+              content=keyring_deb(stranger.public))
+    world.lock()
+    package = world.packages("base")["debian-archive-keyring"]
+    fetch.fetch([package], store=release.STORE, archives=world.server.archives)
+    assert len(release.keyrings(world.images / "base", release.STORE)) == 2
+    world.deb("libx", "1:3.0")
+    assert world.lock()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: b"x" * len(content), lambda content: content[:-9] + b"x" * 9,
+], ids=["no archive", "its compressed part"])
+def test_a_damaged_keyring_package_is_left_alone(world, damage):
+    """Of the right size, so that the store takes it for whole."""
+    world.deb("debian-archive-keyring", "1", "Essential: yes\n",
+              content=keyring_deb(world.keys.public))
+    world.lock()
+    package = world.packages("base")["debian-archive-keyring"]
+    fetch.fetch([package], store=release.STORE, archives=world.server.archives)
+    path = fetch.path_of(package.sha256, release.STORE)
+    path.write_bytes(damage(path.read_bytes()))
+    lock.check(images=world.images)
+    assert release.keyrings(world.images / "base", release.STORE) == [world.keys.public]
+
+
 def test_the_machines_own_key_for_a_mirror_does_not_count(world, stranger, tmp_path):
     sources = tmp_path / "apt/sources.list"
     sources.write_text(
@@ -140,7 +175,7 @@ def test_a_replayed_older_release_is_refused(world):
     world.server.files.update(old)
     assert not world.lock()  # the same one is fine
     world.sign("debian", "trixie", Date=at(NOW - 48 * HOUR), Valid_Until="")
-    assert "is older than the one that was checked the last time" in world.problem()
+    assert "is older than the one that proves the lock" in world.problem()
 
 
 def test_a_package_other_than_the_signed_one_is_not_fetched(world, tmp_path):
@@ -239,6 +274,67 @@ def test_a_signature_outlives_its_key(keys):
         content = old.sign("a text\n", "--faked-system-time", "20200601T000000")
         signed = signatures.check(content, "it", frozenset([old.fingerprint]), [old.public])
     assert signed.text == b"a text\n"
+
+
+def checked(content: bytes, key: Keys, keyring: Path) -> bytes:
+    return signatures.check(content, "it", frozenset([key.fingerprint]), [keyring]).text
+
+
+def revoked(key: Keys) -> Path:
+    """The keyring after the owner has revoked the primary key."""
+    [written] = (key.folder / "openpgp-revocs.d").iterdir()
+    # A colon keeps it from being used by mistake.
+    text = written.read_text().replace("\n:-----", "\n-----")
+    subprocess.run([*key.gpg, "--import"], input=text.encode(), check=True, capture_output=True)
+    keyring = key.folder / "revoked.gpg"
+    subprocess.run([*key.gpg, "-o", str(keyring), "--export"], check=True)
+    return keyring
+
+
+def test_a_revoked_keys_signature_is_refused(keys):
+    with new_key() as key:
+        content = key.sign("a text\n")
+        assert checked(content, key, key.public) == b"a text\n"
+        keyring = revoked(key)
+        with pytest.raises(signatures.BadSignature, match="no valid signature"):
+            checked(content, key, keyring)
+
+
+def test_a_revoked_key_that_has_expired_too_is_refused(keys):
+    """Of a subkey, such as Debian signs with, gpgv's status then tells the expiry alone."""
+    then = ("--faked-system-time", "20200101T000000")
+    with new_key("never", *then) as key:
+        add = ["--passphrase", "", "--quick-add-key", key.fingerprint, "rsa2048", "sign", "1y"]
+        subprocess.run([*key.gpg, *then, *add], check=True, capture_output=True)
+        keyring = key.folder / "with-subkey.gpg"
+        subprocess.run([*key.gpg, "-o", str(keyring), "--export"], check=True)
+        content = key.sign("a text\n", "--faked-system-time", "20200601T000000")
+        assert checked(content, key, keyring) == b"a text\n"
+        keyring = revoked(key)
+        with pytest.raises(signatures.BadSignature, match="no valid signature"):
+            checked(content, key, keyring)
+
+
+def test_an_older_subkey_that_has_expired_does_no_harm(keys):
+    then = ("--faked-system-time", "20200101T000000")
+    with new_key("never", *then) as key:
+        for options, expires in ((then, "1y"), ((), "never")):
+            add = ["--passphrase", "", "--quick-add-key", key.fingerprint, "rsa2048", "sign",
+                   expires]
+            subprocess.run([*key.gpg, *options, *add], check=True, capture_output=True)
+        keyring = key.folder / "with-subkeys.gpg"
+        subprocess.run([*key.gpg, "-o", str(keyring), "--export"], check=True)
+        assert checked(key.sign("a text\n"), key, keyring) == b"a text\n"
+
+
+def test_what_was_signed_after_the_key_had_expired_is_refused(keys):
+    then = ("--faked-system-time", "20200101T000000")
+    with new_key("1y", *then) as key:
+        longer = ["--passphrase", "", "--quick-set-expire", key.fingerprint, "20y"]
+        subprocess.run([*key.gpg, *then, *longer], check=True, capture_output=True)
+        content = key.sign("a text\n", "--faked-system-time", "20220601T000000")
+        with pytest.raises(signatures.BadSignature, match="no valid signature"):
+            checked(content, key, key.public)  # as it was before
 
 
 def test_a_weak_hash_is_refused(keys):

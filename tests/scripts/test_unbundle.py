@@ -203,6 +203,28 @@ def test_a_manifest_that_leads_outside_is_refused(tmp_path, whole, name):
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.parametrize("name", [
+    ".artifacts/context/base/bootstrap.tar", ".artifacts/context/base/bootstrap.key",
+    ".artifacts/build/base.json", ".artifacts/drift/packages.lock", ".artifacts/tools/deep/a.whl",
+    f".artifacts/store/sha256/11/{'0' * 64}", ".artifacts/bundle/more",
+    ".artifacts", ".artifacts/bundle", bundle.MANIFEST, f"{bundle.MANIFEST}/x",
+])
+def test_what_no_build_reads_is_refused_below_artifacts(tmp_path, whole, name):
+    """Most of all a builder's root: the next build would take it for its own."""
+    members = sorted([*whole, bundle.of_bytes(name, b"evil")], key=lambda member: member.path)
+    assert refused(write(tmp_path / "b.tar", members), tmp_path) == (
+        f"the bundle holds {name}, which no build needs"
+    )
+
+
+def test_a_stored_file_whose_name_is_not_its_hash_is_refused(tmp_path, whole):
+    name = f".artifacts/store/sha256/00/{'0' * 64}"
+    members = [*whole, bundle.of_bytes(name, b"evil")]
+    assert refused(write(tmp_path / "b.tar", members), tmp_path) == (
+        f"the bundle holds {name}, which has another hash"
+    )
+
+
 def test_a_link_in_the_place_of_a_file_is_refused(good, tmp_path):
     out = io.BytesIO()
     with tarfile.open(good) as tar, tarfile.open(fileobj=out, mode="w") as changed:
@@ -214,6 +236,29 @@ def test_a_link_in_the_place_of_a_file_is_refused(good, tmp_path):
             changed.addfile(member, content)
     good.write_bytes(out.getvalue())
     assert refused(good, tmp_path) == "the bundle holds README.md, which is no plain file"
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a\0b", "deep/" * 2000 + "a"], ids=["", "nul", "deep"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, whole, name):
+    path = write(tmp_path / "b.tar", [*whole, bundle.of_bytes(name, b"more")])
+    cause = refused(path, tmp_path)
+    assert "which no file here can be called" in cause or "which its manifest does not" in cause
+
+
+def test_a_sparse_file_is_refused_before_it_is_unpacked(good, tmp_path, whole):
+    """It takes no room in the bundle, and as much on the disk as it likes."""
+    content, size = good.read_bytes(), 200_000_000
+    info = tarfile.TarInfo(f"{TOP}/{whole[0].path}")
+    info.size, info.type = 0, tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (size, 0)  # its one piece: empty, at the end
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    at = place_of(good, whole[0].path).offset
+    good.write_bytes(content[:at] + bytes(header) + content[at:])
+    assert refused(good, tmp_path) == f"the bundle holds {whole[0].path}, which is no plain file"
+    assert sum(path.stat().st_size for path in (tmp_path / "unpacked").rglob("*")) < size
 
 
 def test_something_after_the_end_is_refused(good, tmp_path, whole):
@@ -257,6 +302,42 @@ def test_a_revision_that_lies_is_refused(tmp_path, whole):
     name = f"{bundle.RECORD}/commit"
     path = write(tmp_path / "b.tar", changed(whole, name, lambda _: _.replace(b"one", b"two")))
     assert "names a commit that it is not of" in refused(path, tmp_path)
+
+
+@pytest.mark.parametrize("variant", ["gpu", ["cpu"], {}, None, 7])
+def test_a_variant_that_there_is_not_is_named(tmp_path, whole, variant):
+    name = f"{bundle.RECORD}/bundle.json"
+    members = changed(whole, name, lambda text: json.dumps(
+        {**json.loads(text), "variant": variant}).encode())
+    cause = refused(write(tmp_path / "b.tar", members), tmp_path)
+    assert cause.startswith("the bundle is of no known variant: ")
+
+
+@pytest.mark.parametrize(("target", "variant"), [
+    ("cuda", "cuda"), ("all", "all"), ("jupyter-cuda", "cuda"),
+])
+def test_a_target_that_the_bundle_lacks_packages_for_is_refused(
+    good, tmp_path, monkeypatch, target, variant
+):
+    monkeypatch.setattr(unbundle, "ARTIFACTS", tmp_path / "artifacts")
+    monkeypatch.setattr(unbundle, "inside", lambda *_: pytest.fail("built"))
+    with pytest.raises(Problem) as caught:
+        unbundle.run(str(good), target)
+    assert caught.value.cause == f"the bundle holds the variant cpu, not what {target} needs"
+    assert caught.value.fix == f"make one with scripts/inv bundle --variant {variant}"
+
+
+@pytest.mark.parametrize(("target", "built"), [
+    (None, "jupyter-cpu"), ("base", "base"), ("cpu", "cpu"), ("tensorflow-cpu", "tensorflow-cpu"),
+    ("jupiter", "jupiter"),  # the bundle's own docker-bake.hcl says that there is none
+])
+def test_a_target_that_the_bundle_has_all_for_is_built(good, tmp_path, monkeypatch, target, built):
+    monkeypatch.setattr(unbundle, "ARTIFACTS", tmp_path / "artifacts")
+    said = []
+    monkeypatch.setattr(unbundle, "inside", lambda _, *words: said.append(words))
+    unbundle.run(str(good), target)
+    assert said[-1] == ("build", built)
+    assert not list((tmp_path / "artifacts").iterdir())
 
 
 def test_a_file_that_is_no_bundle_is_named(tmp_path):
