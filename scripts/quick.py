@@ -154,7 +154,7 @@ def judge(
             continue
         reasons = [difference(path, entry, want, loaded) for want in wants]
         if entry.kind != "folder" or "" not in reasons:
-            if all(reasons) and any(want.kind != entry.kind for want in wants) \
+            if entry.kind == "link" and all(want.kind == "folder" for want in wants) \
                     and state.rule_of(path):
                 continue  # a folder of a package that its set-up made into a link
             done.add(path)
