@@ -171,8 +171,10 @@ def judge(
         if path in done or (entry.kind == "folder" and path in lock.wants.files):
             continue
         rule = state.rule_of(path)
-        if path in pycs:
-            unexplained = pycs[path]
+        if entry.extended:
+            unexplained = f"has extended attributes ({entry.extended})"
+        elif path in pycs:
+            unexplained = pycs[path] or state.odd_rights(entry, 0o644)
             verdict.sums[COMPILED] += not unexplained
         elif entry.kind == "folder" and not (rule and "folder" in rule):
             unexplained = "" if (entry.mode, entry.owner) == (0o755, "0:0") else \

@@ -88,6 +88,8 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
     if "link" in rule:
         if entry.kind != "link":
             return f"is a {entry.kind}, not a link"
+        if entry.owner != "0:0":
+            return f"has the owner {entry.owner}"
         target = packages.follow(path, state.found)
         behind = state.found.entries.get(target)
         sound = behind and (behind.kind == "folder" or target in state.sound)
@@ -95,8 +97,8 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
         return "" if sound or target.split("/")[0] == "run" else f"leads to /{target}"
     if entry.kind != "file":
         return f"is a {entry.kind}, not a file"
-    if (entry.mode, entry.owner) != (int(rule.get("mode", "644"), 8), "0:0"):
-        return f"has the mode {entry.mode:o} and the owner {entry.owner}"
+    if odd := odd_rights(entry, int(rule.get("mode", "644"), 8)):
+        return odd
     if "empty" in rule:
         return "is not empty" if entry.size else ""
     if "copy" in rule:
@@ -107,6 +109,12 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
     if "lines" in rule:
         return odd_line(text, rule["lines"])
     return CHECKS[rule["check"]](path, text, state)
+
+
+def odd_rights(entry: Entry, mode: int) -> str:
+    """Another mode than the step gives, or another owner than root, as a reason."""
+    return "" if (entry.mode, entry.owner) == (mode, "0:0") else \
+        f"has the mode {entry.mode:o} and the owner {entry.owner}"
 
 
 def odd_line(text: str, pattern: str) -> str:

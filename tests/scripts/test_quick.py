@@ -72,3 +72,32 @@ def test_what_is_missing_is_found():
 def test_what_nobody_brings_is_found():
     assert judged({"opt/evil": file(b"evil")}) \
         == {"opt/evil": "belongs to no locked package and to no known step"}
+
+
+PYC = "usr/lib/python3/__pycache__/x.cpython-313.pyc"
+ATTRIBUTE = {"extended": "SCHILY.xattr.user.x=1"}
+
+
+@pytest.mark.parametrize(("path", "entry", "reason"), [
+    (PYC, file(mode=0o666), "has the mode 666 and the owner 0:0"),
+    (PYC, file(mode=0o755), "has the mode 755 and the owner 0:0"),
+    (PYC, file(owner=1000), "has the mode 644 and the owner 1000:1000"),
+    (PYC, file(**ATTRIBUTE), "has extended attributes"),
+    ("etc/environment", file(**ATTRIBUTE), "has extended attributes"),
+    ("etc/environment", file(mode=0o666), "has the mode 666"),
+    ("srv/mine", folder(**ATTRIBUTE), "has extended attributes"),
+    ("srv/mine", folder(0o777), "is a folder of 0:0 with the mode 777"),
+    ("srv/mine", folder(owner=1000), "is a folder of 1000:1000"),
+    ("etc/alternatives/x", link("/usr/bin/true", owner=1000), "has the owner 1000:1000"),
+])
+def test_rights_that_no_step_gives_to_a_file_of_no_package_are_found(path, entry, reason):
+    assert reason in judged({path: entry}, pycs={PYC: ""} if path == PYC else {})[path]
+
+
+def test_a_file_of_no_package_that_a_step_wrote_is_explained():
+    assert judged({PYC: file(), "etc/environment": file(), "srv/mine": folder(),
+                   "etc/alternatives/x": link("/usr/bin/true")}, pycs={PYC: ""}) == {}
+
+
+def test_a_pyc_that_the_source_does_not_compile_to_is_found():
+    assert judged({PYC: file()}, pycs={PYC: "holds other code"}) == {PYC: "holds other code"}
