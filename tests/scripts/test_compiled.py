@@ -42,8 +42,8 @@ def test_what_the_source_compiles_to_is_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    ("safe()", "other()"), ('"safe"', '"evil"'), ("1.0", "1.5"), ('"b"', '"c"'), ('b"x"', '"x"'),
-    ("(1, 1.0, True)", "(True, 1.0, 1)"), ("def run():", "def run(x=1):"),
+    ("return safe()", "return evil()"), ('"safe"', '"evil"'), ("1.0", "1.5"), ('"b"', '"c"'),
+    ('b"x"', '"x"'), ("(1, 1.0, True)", "(True, 1.0, 1)"), ("def run():", "def run(x=1):"),
 ])
 def test_another_code_is_found_though_it_names_the_sources_hash(tmp_path, change):
     pyc, source = compiled(tmp_path, SOURCE.replace(*change))

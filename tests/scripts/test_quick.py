@@ -1,5 +1,8 @@
 """`inv verify --quick`: every file of an image is as a locked package brings it, or a failure."""
 
+import base64
+import hashlib
+
 import pytest
 
 from scripts import locked, quick
@@ -32,12 +35,12 @@ def wants(**files: list[Want]) -> Wants:
 
 
 def judged(entries: dict[str, Entry], brought: Wants | None = None,
-           pycs: dict[str, str] | None = None) -> dict[str, str]:
+           pycs: dict[str, str] | None = None, loaded: dict | None = None) -> dict[str, str]:
     """What is wrong with an image that holds the two programs and ``entries``, by path."""
     found = Contents({"usr/bin/true": file(TRUE, 0o755), "usr/bin/gpgv": file(GPGV, 0o755),
                       **entries})
     lock = quick.Locked((), brought or wants(), "")
-    verdict = quick.judge(found, lock, {}, pycs or {}, ["step"])
+    verdict = quick.judge(found, lock, loaded or {}, pycs or {}, ["step"])
     return {path: reason for path, reason, _ in verdict.wrong}
 
 
@@ -57,6 +60,13 @@ def test_a_program_that_is_not_the_packages_is_found(entry, reason):
     assert reason in judged({"usr/bin/gpgv": entry})["usr/bin/gpgv"]
 
 
+def test_a_link_of_a_package_has_to_lead_where_it_says():
+    brought = wants(**{"usr/bin/sh": [Want("dash 1", "link", 0o777, target="dash")]})
+    assert judged({"usr/bin/sh": link("dash")}, brought) == {}
+    assert judged({"usr/bin/sh": link("true")}, brought) \
+        == {"usr/bin/sh": "leads to true; dash 1 has it lead to dash"}
+
+
 def test_a_folder_that_its_package_makes_into_a_link_is_judged_by_its_rule():
     brought = wants(**{"var/lock": [Want("base-files 1", "folder", 0o1777)]})
     assert judged({"var/lock": link("/run/lock")}, brought) == {}
@@ -72,6 +82,53 @@ def test_what_is_missing_is_found():
 def test_what_nobody_brings_is_found():
     assert judged({"opt/evil": file(b"evil")}) \
         == {"opt/evil": "belongs to no locked package and to no known step"}
+
+
+PACKAGES = "usr/local/lib/python3.13/dist-packages"
+RECORD = f"{PACKAGES}/thing-1.dist-info/RECORD"
+MODULE, MADE = f"{PACKAGES}/thing.py", f"{PACKAGES}/__pycache__/thing.cpython-313.pyc"
+
+
+def of_wheel(content: bytes = b"", **settings) -> list[Want]:
+    return [Want("thing 1", "file", 0o644, sha256=locked.sha256(content), **settings)]
+
+
+def row(name: str, content: bytes) -> str:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+    return f"{name},sha256={digest},{len(content)}\n"
+
+
+@pytest.mark.parametrize(("rows", "wrong"), [
+    (row("thing.py", b"code") + "../../../../bin/true,,\n", {}),
+    (row("thing.py", b"evil"), {RECORD: f"is not true of /{MODULE}"}),
+    ("gone.py,,\n", {RECORD: f"is not true of /{PACKAGES}/gone.py"}),
+])
+def test_a_record_is_held_against_the_files(rows, wrong):
+    brought = wants(**{MODULE: of_wheel(b"code"), RECORD: of_wheel(exact=False)})
+    assert judged({MODULE: file(b"code"), MADE: file(), RECORD: file(rows.encode())}, brought,
+                  {MADE: ""}) == wrong
+
+
+def test_a_module_without_a_pyc_is_found():
+    assert judged({MODULE: file(b"code")}, wants(**{MODULE: of_wheel(b"code")})) \
+        == {MODULE: "has no .pyc beside it"}
+
+
+def test_what_a_rule_removes_may_not_be_there():
+    brought = wants(**{"srv/test": of_wheel(b"test", removed="tests")})
+    assert judged({}, brought) == {}
+    assert judged({"srv/test": file(b"test")}, brought) \
+        == {"srv/test": "should have been removed from thing 1: tests"}
+
+
+def test_a_library_that_a_rule_strips_has_to_load_the_same(monkeypatch):
+    brought = wants(**{"srv/a.so": of_wheel(b"whole", stripped="symbols")})
+    monkeypatch.setattr(quick, "loaded_in", lambda want: "same")
+    wrong = "has another loaded content than thing 1, stripped"
+    for loaded, expected in (("same", {}), ("other", {"srv/a.so": wrong}),
+                             (None, {"srv/a.so": wrong})):
+        assert judged({"srv/a.so": file(b"stripped")}, brought,
+                      loaded={"srv/a.so": loaded}) == expected
 
 
 PYC = "usr/lib/python3/__pycache__/x.cpython-313.pyc"
