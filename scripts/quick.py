@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
 import tempfile
@@ -246,12 +244,16 @@ def records(found: Contents, verdict: Verdict, steps: list[str], done: set[str])
         if not RECORD.fullmatch(name):  # some packages carry another's dist-info inside
             continue
         entry = found.entries[path]
-        rows = list(csv.reader(io.StringIO(found.text(path) or "")))
-        hashes = locked.record_hashes(found.text(path) or "")
-        for row in rows:
-            name = packages.normal_path(folder, row[0]) if row else ""
+        try:
+            rows = packages.record_rows(found.text(path) or "")
+        except ValueError as error:
+            verdict.wrong.append((path, str(error), steps[entry.layer]))
+            continue
+        for each, written in rows:
+            name = packages.normal_path(folder, each)
             named = found.entries.get(name)
-            if named is None or (row[0] in hashes and hashes[row[0]] != named.sha256):
+            if named is None or (
+                    written and packages.record_digest(written) != named.sha256):
                 verdict.wrong.append((path, f"is not true of /{name}", steps[entry.layer]))
                 break
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from pathlib import Path
 
 from scripts import contents, oci, packages, record, source
@@ -178,7 +179,7 @@ def made_of(data: dict) -> list[str]:
     lines = [f"  {title:9}{labels[name]}" for title, name in
              (("source", source.REVISION), ("locks", source.LABELS + "lock")) if name in labels]
     epoch = labels.get(source.LABELS + "epoch", "")
-    if epoch.isdigit():
+    if re.fullmatch("[0-9]{1,11}", epoch):  # more is no date that Python knows
         day = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
         lines.append(f"  epoch    {epoch} ({day:%Y-%m-%d})")
     if builder := (data["record"] or {}).get("builder"):
@@ -233,13 +234,14 @@ def run(image: str, other_image: str | None, *, as_json: bool, html: str | None)
 
         path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / html
         try:
-            path.write_text(report_page.page(two or one, change), encoding="utf-8")
+            path.write_text(report_page.page(two or one, change), encoding="utf-8",
+                            errors="replace")
         except OSError as error:
             raise Problem(f"{html} can't be written: {error.strerror}",
                           "name a file in a folder that you may write to") from None
     if as_json:
         data = {"images": [one, two], "change": change} if change else one
-        print(json.dumps(data, indent=2, ensure_ascii=False))
+        print(json.dumps(data, indent=2))
     elif html:
         print(f"wrote {html}")
     else:

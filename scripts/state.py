@@ -127,7 +127,7 @@ def odd_line(text: str, pattern: str) -> str:
 
 def check_status(path: str, text: str, state: State) -> str:
     """dpkg's list of what is installed names the locked packages and versions, and no others."""
-    found = {(each["package"], each.get("version")): each.get("status")
+    found = {(each.get("package", "?"), each.get("version", "?")): each.get("status")
              for each in packages.stanzas(text)}
     wanted_ones = {(each.name, each.version) for each in state.packages}
     for name, version in sorted(found.keys() - wanted_ones):

@@ -4,11 +4,15 @@ import importlib.util
 import marshal
 import py_compile
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from oci_images import layer, make
 
-from scripts import compiled_inside
+from scripts import compiled as outside
+from scripts import compiled_inside, contents, oci
+from scripts.problem import Problem
 
 SOURCE = """
 def safe(): return "safe"
@@ -83,3 +87,79 @@ def test_a_head_that_is_not_the_builds_is_found(tmp_path, start, data, reason):
     whole = pyc.read_bytes()
     pyc.write_bytes(whole[:start] + data + whole[start + len(data):])
     assert reason in compiled_inside.judge(pyc, source, NAME)
+
+
+# --- all of an image ---------------------------------------------------------------------------
+
+LIB = "usr/lib/python3"
+PYC = f"{LIB}/__pycache__/thing.{sys.implementation.cache_tag}.pyc"
+
+
+class Compiler(outside.Compiler):
+    """This Python in the place of a locked one."""
+
+    def __init__(self) -> None:
+        self.command, self.environment = [sys.executable], {"PYTHONHASHSEED": "0"}
+
+
+def verdicts(tmp_path: Path, *layers: dict) -> dict[str, str]:
+    """What is wrong with each .pyc of an image."""
+    make(*map(layer, layers)).archive(tmp_path / "image.tar")
+    sources = outside.Sources(tmp_path / "sources")
+    with oci.open_image(str(tmp_path / "image.tar")) as image:
+        found = contents.read(image, hashes=True, watch=sources)
+    return outside.check(found, sources, Compiler())
+
+
+def pyc_of(folder: Path, text: str = SOURCE) -> bytes:
+    """The bytes that the build makes of a source."""
+    folder.mkdir()
+    return compiled(folder, text, f"/{LIB}/thing.py")[0].read_bytes()
+
+
+def hard_link(name: str, target: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.LNKTYPE, target
+    return member
+
+
+def test_a_pyc_of_an_image_is_held_against_the_source_beside_it(tmp_path):
+    good, evil = pyc_of(tmp_path / "good"), pyc_of(tmp_path / "evil", "evil = 1")
+    source = {f"{LIB}/thing.py": SOURCE.encode()}
+    assert verdicts(tmp_path / "good", {**source, PYC: good}) == {PYC: ""}
+    assert verdicts(tmp_path / "evil", {**source, PYC: evil})[PYC]
+    assert verdicts(tmp_path / "evil", {PYC: good}) == {PYC: "has no source beside it"}
+
+
+def test_a_pyc_whose_source_an_upper_layer_replaces_is_found(tmp_path):
+    below = {f"{LIB}/thing.py": SOURCE.encode(), PYC: pyc_of(tmp_path / "good")}
+    assert verdicts(tmp_path, below, {f"{LIB}/thing.py": b"other = 1"}) \
+        == {PYC: "names another source's hash"}
+
+
+def test_a_pyc_that_is_a_second_name_of_a_file_is_found(tmp_path):
+    """The first name may hold another content by the time that it is compared."""
+    assert verdicts(tmp_path, {
+        f"{LIB}/thing.py": SOURCE.encode(), "usr/evil": b"evil", PYC: hard_link(PYC, "usr/evil"),
+    }) == {PYC: "is a second name of /usr/evil"}
+
+
+def test_a_source_that_is_a_link_is_compiled_where_it_lies(tmp_path):
+    files = {f"{LIB}/real.py": SOURCE.encode(), f"{LIB}/thing.py": "real.py",
+             PYC: pyc_of(tmp_path / "good")}
+    assert verdicts(tmp_path, files) == {PYC: ""}
+
+
+def test_a_source_that_is_a_link_to_a_second_name_is_not_there(tmp_path):
+    assert verdicts(tmp_path, {
+        f"{LIB}/a.txt": SOURCE.encode(), f"{LIB}/real.py": hard_link(f"{LIB}/real.py",
+                                                                     f"{LIB}/a.txt"),
+        f"{LIB}/thing.py": "real.py", PYC: pyc_of(tmp_path / "good"),
+    }) == {PYC: "has no source beside it"}
+
+
+@pytest.mark.parametrize("names", [("x.py", "x.py/y.py"), ("x.py/y.py", "x.py"),
+                                   (f"{'long' * 99}.py",)])
+def test_a_layer_that_no_disk_can_hold_is_one_line(tmp_path, names):
+    with pytest.raises(Problem, match="can't be laid out to be compiled"):
+        verdicts(tmp_path, {f"{LIB}/{name}": b"" for name in names})

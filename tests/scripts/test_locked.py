@@ -52,10 +52,10 @@ def stored(tmp_path, monkeypatch, data: bytes):
     return SimpleNamespace(sha256="", name="thing", version="1.0")
 
 
-def wheel(files: dict[str, tuple[bytes, int]]) -> bytes:
+def wheel(files: dict[str, tuple[bytes, int]], record: str = "") -> bytes:
     buffer = io.BytesIO()
     info = "thing-1.0.dist-info"
-    record = "".join(
+    record = record or "".join(
         f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
         for name, (data, _) in files.items())
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -95,6 +95,16 @@ def test_a_wheel_lies_as_pip_and_the_build_lay_it(tmp_path, monkeypatch):
     assert found["usr/local/bin/thing"].sha256 == locked.sha256(text.encode())
     assert not found[f"{PACKAGES}/thing-1.0.dist-info/RECORD"].exact
     assert found[f"{PACKAGES}/thing-1.0.dist-info/INSTALLER"].sha256 == locked.sha256(b"pip\n")
+
+
+@pytest.mark.parametrize("record", ["thing.py\rmore,,\n", "thing.py,sha256=a,1\n", "a,,\n"])
+def test_a_wheel_whose_record_tells_nothing_is_hashed_itself(tmp_path, monkeypatch, record):
+    package = stored(tmp_path, monkeypatch, wheel({
+        "thing.py": (b"1", 0o644), "thing-1.0.dist-info/METADATA": (b"Name: thing\n", 0o644),
+    }, record))
+    wants = locked.Wants()
+    locked.wheel(package, PACKAGES, {}, TEMPLATE, wants)
+    assert wants.files[f"{PACKAGES}/thing.py"][0].sha256 == locked.sha256(b"1")
 
 
 def test_a_deb_lies_as_dpkg_and_the_build_lay_it(tmp_path, monkeypatch):

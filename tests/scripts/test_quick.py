@@ -101,6 +101,11 @@ def row(name: str, content: bytes) -> str:
 @pytest.mark.parametrize(("rows", "wrong"), [
     (row("thing.py", b"code") + "../../../../bin/true,,\n", {}),
     (row("thing.py", b"evil"), {RECORD: f"is not true of /{MODULE}"}),
+    ("thing.py\rmore,,\n", {RECORD: "is no RECORD"}),
+    ("thing.py,sha256=a,4\n", {RECORD: f"is not true of /{MODULE}"}),
+    ("thing.py,sha256=\N{SNOWMAN},4\n", {RECORD: f"is not true of /{MODULE}"}),
+    ("thing.py,md5=a,4\n", {RECORD: f"is not true of /{MODULE}"}),
+    ("x" * 140_000 + ",,\n", {RECORD: "is no RECORD"}),
     ("gone.py,,\n", {RECORD: f"is not true of /{PACKAGES}/gone.py"}),
 ])
 def test_a_record_is_held_against_the_files(rows, wrong):

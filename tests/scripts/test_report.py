@@ -41,7 +41,7 @@ def base(version: str = "1.0") -> bytes:
 
 
 def wheel(name: str = "Thing", version: str = "2.0", licence: str = "License-Expression: MIT",
-          size: int = 500) -> bytes:
+          size: int = 500, more: str = "") -> bytes:
     info = f"{name.lower()}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n{licence}\n\nText\n"
     files = {
@@ -51,7 +51,7 @@ def wheel(name: str = "Thing", version: str = "2.0", licence: str = "License-Exp
         f"{PYTHON}/{info}/METADATA": metadata.encode(),
     }
     record = f"{name.lower()}/__init__.py,sha256=x,1\n../../../bin/thing,,\n{info}/METADATA,,\n"
-    return oci_images.layer({**files, f"{PYTHON}/{info}/RECORD": record.encode()})
+    return oci_images.layer({**files, f"{PYTHON}/{info}/RECORD": (record + more).encode()})
 
 
 def gather(tmp_path, *tars: bytes, name: str = "image.tar", **settings) -> dict:
@@ -213,6 +213,34 @@ def test_a_treemap_fills_its_box_in_proportion(sizes):
 def test_a_treemap_of_like_sizes_has_no_slivers():
     boxes = treemap.squarify([6, 6, 4, 3, 2, 2, 1], treemap.Box(0, 0, 600, 400))
     assert max(max(b.width / b.height, b.height / b.width) for b in boxes) < 3
+
+
+@pytest.mark.parametrize("more", ["a\rb,,\n", f"{'x' * 140_000},,\n"])
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path, more):
+    with pytest.raises(Problem, match="/thing-2.0.dist-info/RECORD is no RECORD"):
+        gather(tmp_path, wheel(more=more))
+
+
+def test_a_package_without_a_name_is_shown_as_such(tmp_path):
+    status = b"Status: install ok installed\nVersion: 1\n"
+    data = gather(tmp_path, oci_images.layer({"var/lib/dpkg/status": status}))
+    assert by_name(data)["?"]["version"] == "1"
+
+
+@pytest.mark.parametrize("epoch", ["99999999999999", "\N{SUPERSCRIPT TWO}", "", "-1"])
+def test_an_epoch_that_is_no_date_is_left_out(tmp_path, epoch):
+    data = gather(tmp_path, base(), labels={"io.hothouse.epoch": epoch})
+    assert "epoch" not in report.text_of(data)
+
+
+def test_a_label_that_is_no_text_of_any_encoding_is_shown_anyway(tmp_path, capsys):
+    path = oci_images.make(base(), labels={"odd": "\ud800"}).archive(tmp_path / "image.tar")
+    report.run(str(path), None, as_json=False, html="page.html")
+    assert "<code>?</code>" in (tmp_path / "page.html").read_text()
+    report.run(str(path), None, as_json=True, html=None)
+    text = capsys.readouterr().out.partition("\n")[2]
+    assert text.isascii()
+    assert json.loads(text)["labels"] == {"odd": "\ud800"}
 
 
 def test_an_empty_image_has_a_page(tmp_path):

@@ -89,6 +89,9 @@ def test_every_check_is_tried_with_a_good_content():
 
 @pytest.mark.parametrize(("path", "content", "reason"), [
     ("var/lib/dpkg/status", STATUS.replace("3.0", "2.9"), "names apt 2.9, which is not locked"),
+    ("var/lib/dpkg/status", STATUS + "\nPackage: x\n\nPackage: x\nVersion: 1\n",
+     "names x 1, which"),
+    ("var/lib/dpkg/status", STATUS + "\nVersion: 1\n", "names ? 1, which is not locked"),
     ("var/lib/dpkg/status", "", "does not name apt 3.0"),
     ("var/lib/dpkg/status", STATUS.replace("install ok", "hold ok"), "apt is not installed"),
     ("var/lib/dpkg/info/apt.list", "/.\n/usr\n/evil\n", "differs from the package at /evil"),
