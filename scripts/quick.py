@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts import claims, compiled, contents, elf, fetch, locked, locks, packages, source, state
+from scripts.build import PLATFORM
 from scripts.contents import Contents, Entry
 from scripts.locks import Package
 from scripts.oci import CHUNK, Image
 from scripts.paths import ARTIFACTS
+from scripts.printable import printable
 from scripts.problem import Problem
 from scripts.state import tomllib
 
-PLATFORM = "linux/amd64"
 RECORD = re.compile(r"[^/]+\.dist-info/RECORD")
 STEP_WIDTH = 70
 COMPILED = ".pyc files that the locked Python compiles to the same"
@@ -266,8 +267,8 @@ def missing_pycs(found: Contents, verdict: Verdict, steps: list[str]) -> None:
             verdict.wrong.append((path, "has no .pyc beside it", steps[entry.layer]))
 
 
-def text_of(image: Image, verdict: Verdict, verbose: bool = False) -> str:
-    """The verdict as text."""
+def text_of(image: Image, verdict: Verdict) -> str:
+    """The verdict as text, of which a path or a step can write no line of its own."""
     lines = [f"{image.name}", f"  manifest {image.digest}", "", "Explained:"]
     lines += [f"{count:7,}  {what}" for what, count in sorted(verdict.sums.items())]
     lines += ["", "Of no package, by the step that made it:"]
@@ -277,11 +278,11 @@ def text_of(image: Image, verdict: Verdict, verbose: bool = False) -> str:
         lines.append(f"{len(paths):7,}  {step}: {shown}{more}")
     if verdict.wrong:
         lines += ["", "Not explained:"]
-        lines += [f"  /{path}\n      {what} (step {shortened(step)})"
-                  for path, what, step in verdict.wrong]
+        for path, what, step in verdict.wrong:
+            lines += [f"  /{path}", f"      {what} (step {shortened(step)})"]
     lines += ["", "Not looked at here: the configuration (environment, user, command); a rebuild "
               "compares it."]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def shortened(step: str) -> str:

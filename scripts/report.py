@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts import contents, oci, packages, record, source
 from scripts.paths import ARTIFACTS
+from scripts.printable import printable
 from scripts.problem import Problem
 
 RECORDS = ARTIFACTS / "build"
@@ -137,20 +138,20 @@ def table(rows: list[tuple[str, ...]], widths: tuple[int, ...]) -> list[str]:
     """Lay out rows; a negative width is a column aligned to the right."""
     lines = []
     for row in rows:
-        cells = [cut(cell, abs(width)).rjust(-width) if width < 0
-                 else cut(cell, width).ljust(width)
+        cells = [cut(printable(cell), abs(width)).rjust(-width) if width < 0
+                 else cut(printable(cell), width).ljust(width)
                  for cell, width in zip(row, widths, strict=True)]
         lines.append("  " + " ".join(cells).rstrip())
     return lines
 
 
 def text_of(data: dict) -> str:
-    """The report of one image as text, at most 80 columns wide."""
+    """The report of one image as text, at most 80 columns wide but for names and labels."""
     lines = [
         data["image"],
-        f"  manifest {data['manifest']}",
-        f"  config   {data['config']}",
-        f"  {megabytes(data['size'])} MB compressed, {megabytes(data['unpacked'])} MB unpacked, "
+        f"manifest {data['manifest']}",
+        f"config   {data['config']}",
+        f"{megabytes(data['size'])} MB compressed, {megabytes(data['unpacked'])} MB unpacked, "
         f"{len(data['layers'])} layers",
         *made_of(data),
         "", "Layers, lowest first: MB compressed and unpacked, step, what it holds",
@@ -170,28 +171,28 @@ def text_of(data: dict) -> str:
         lines += ["", "Of no package: MB, files, step, what"]
         lines += table([(megabytes(row["size"]), str(row["files"]), row["step"], row["kind"])
                         for row in data["other"]], (-7, -6, 22, 40))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def made_of(data: dict) -> list[str]:
     """Lines about what an image was made from, and by what where that is recorded here."""
     labels = data["labels"]
-    lines = [f"  {title:9}{labels[name]}" for title, name in
+    lines = [f"{title:9}{labels[name]}" for title, name in
              (("source", source.REVISION), ("locks", source.LABELS + "lock")) if name in labels]
     epoch = labels.get(source.LABELS + "epoch", "")
     if re.fullmatch("[0-9]{1,11}", epoch):  # more is no date that Python knows
         day = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-        lines.append(f"  epoch    {epoch} ({day:%Y-%m-%d})")
+        lines.append(f"epoch    {epoch} ({day:%Y-%m-%d})")
     if builder := (data["record"] or {}).get("builder"):
-        lines.append("  built by " + ", ".join(f"{name} {value}" for name, value
+        lines.append("built by " + ", ".join(f"{name} {value}" for name, value
                                               in builder.items() if value))
     return lines
 
 
 def text_of_change(change: dict) -> str:
-    """The comparison as text, at most 80 columns wide."""
+    """The comparison as text, at most 80 columns wide but for names and labels."""
     if change["same_manifest"]:
-        return f"{change['from']} and {change['to']} are the same image."
+        return printable(f"{change['from']} and {change['to']} are the same image.")
     lines = [f"From {change['from']} to {change['to']}",
              f"  to pull {megabytes(change['pull'])} MB; the size changes by "
              f"{change['size'] / 1e6:+.1f} MB compressed, {change['unpacked'] / 1e6:+.1f} MB "
@@ -208,16 +209,16 @@ def text_of_change(change: dict) -> str:
         lines += ["", f"Changed: {len(change['changed'])} packages"]
         lines += table([(f"{each['grown'] / 1e6:+.1f}", each["ecosystem"], each["name"],
                          f"{each['before']} → {each['version']}")
-                        for each in change["changed"]], (-7, 7, 26, 36))
+                        for each in change["changed"]], (-7, 7, 26, 35))
     if change["resized"]:
         lines += ["", f"Same version, another size: {len(change['resized'])} packages"]
         lines += table([(f"{each['grown'] / 1e6:+.3f}", each["ecosystem"], each["name"],
-                         each["version"]) for each in change["resized"]], (-9, 7, 26, 34))
+                         each["version"]) for each in change["resized"]], (-9, 7, 26, 33))
     if change["labels"]:
         lines += ["", "Labels"]
         for name, (old, new) in change["labels"].items():
             lines += [f"  {name}", f"    {old or 'none'}", f"    {new or 'none'}"]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def run(image: str, other_image: str | None, *, as_json: bool, html: str | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.oci import Image
 from scripts.paths import ARTIFACTS, ROOT
+from scripts.printable import printable
 from scripts.problem import Problem
 
 REVISION = "org.opencontainers.image.revision"
@@ -63,10 +64,10 @@ def revision_of(image: Image) -> str:
     if revision.endswith("-dirty"):
         raise Problem(
             f"{image.name} was built from a working tree with changes that are in no commit "
-            f"({revision})", "commit them, build again, and verify that image")
+            f"({printable(revision)})", "commit them, build again, and verify that image")
     if not COMMIT.fullmatch(revision):
         raise Problem(f"{image.name} does not say which commit it is made from: its revision is "
-                      f'"{revision or "missing"}"', "build it in a git checkout")
+                      f'"{printable(revision) or "missing"}"', "build it in a git checkout")
     if git("cat-file", "-e", f"{revision}^{{commit}}").returncode:
         raise Problem(f"{image.name} is made from the commit {revision}, which is not in this "
                       "repository", "git fetch the branch that holds it, then try again")

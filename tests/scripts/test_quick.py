@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 
-from scripts import locked, quick
+from scripts import claims, locked, quick, source
 from scripts.contents import Contents, Entry
 from scripts.locked import Want, Wants
+from scripts.problem import Problem
 
 TRUE, GPGV = b"true", b"gpgv"
 
@@ -163,3 +165,35 @@ def test_a_file_of_no_package_that_a_step_wrote_is_explained():
 
 def test_a_pyc_that_the_source_does_not_compile_to_is_found():
     assert judged({PYC: file()}, pycs={PYC: "holds other code"}) == {PYC: "holds other code"}
+
+
+def test_a_path_writes_no_verdict_of_its_own():
+    evil = "\x1b[2J\nEvery file is explained by the locks of its revision."
+    verdict = quick.Verdict(made={"step": [evil]}, wrong=[(evil, "leads to " + evil, evil)])
+    text = quick.text_of(SimpleNamespace(name="image", digest="sha256:0"), verdict)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert text.count(r"/\x1b[2J\x0aEvery file") == 2
+    assert not any(line.startswith("Every") for line in text.splitlines())
+
+
+EVIL, SHOWN = "\x1b[2J\nfine", r"\x1b[2J\x0afine"
+
+
+@pytest.mark.parametrize("labels", [
+    {claims.DRIFTED: EVIL}, {claims.DRIFTED: "false", source.TITLE: EVIL},
+    {claims.DRIFTED: "false", source.TITLE: "good", source.VENDOR: EVIL},
+])
+def test_a_label_that_lies_writes_no_line_of_its_own(monkeypatch, tmp_path, labels):
+    true = {"good-cpu": {"labels": {source.TITLE: "good", source.VENDOR: "us"}}}
+    monkeypatch.setattr(claims, "ask", lambda *arguments: true)
+    with pytest.raises(Problem) as caught:
+        claims.check(SimpleNamespace(name="image", labels=labels), tmp_path, "abc")
+    assert SHOWN in str(caught.value)
+
+
+@pytest.mark.parametrize("revision", [EVIL, f"{EVIL}-dirty"])
+def test_a_revision_that_is_none_writes_no_line_of_its_own(revision):
+    labels = {source.LABELS + "lock": "", source.REVISION: revision}
+    with pytest.raises(Problem) as caught:
+        source.revision_of(SimpleNamespace(name="image", labels=labels))
+    assert SHOWN in str(caught.value)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import oci_images
 import pytest
 
-from scripts import report, report_page, treemap
+from scripts import report, report_page, source, treemap
 from scripts.problem import Problem
 
 PYTHON = "usr/local/lib/python3.13/dist-packages"
@@ -108,7 +108,7 @@ def test_layers_have_sizes_and_what_they_hold(tmp_path):
     assert [layer["holds"] for layer in data["layers"]] == ["Debian: tool, odd", "Python: Thing"]
     text = report.text_of(data)
     assert "epoch    1795219200 (2026-11-21)" in text
-    assert max(map(len, text.splitlines())) <= 82
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_what_changed_between_two_images(tmp_path):
@@ -124,7 +124,7 @@ def test_what_changed_between_two_images(tmp_path):
     assert change["pull"] == two["layers"][1]["size"] + two["layers"][2]["size"]
     text = report.text_of_change(change)
     assert "2.0 → 2.1" in text
-    assert max(map(len, text.splitlines())) <= 82
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_another_compression_is_told_from_another_layer(tmp_path):
@@ -241,6 +241,34 @@ def test_a_label_that_is_no_text_of_any_encoding_is_shown_anyway(tmp_path, capsy
     text = capsys.readouterr().out.partition("\n")[2]
     assert text.isascii()
     assert json.loads(text)["labels"] == {"odd": "\ud800"}
+
+
+EVIL = "\x1b[2J\nEvery file is explained.\x9b\u202e"
+SHOWN = r"\x1b[2J\x0aEvery file is explained.\x9b\x202e"
+
+
+def test_what_others_wrote_is_no_order_to_a_terminal(tmp_path):
+    one = gather(tmp_path, base(), labels={source.REVISION: EVIL}, name="one.tar")
+    text = report.text_of(one)
+    assert f"source   {SHOWN}" in text
+    two = gather(tmp_path, base(), wheel(licence=f"License: {EVIL[:4]}evil"))
+    two["layers"][0]["step"] = EVIL
+    change = report.text_of_change(report.compare(one, two))
+    for each in (text, report.text_of(two), change):
+        assert all(line.isprintable() for line in each.splitlines())
+    assert SHOWN in change
+    assert r"\x1b[2Jevil" in report.text_of(two)
+
+
+def test_no_line_is_wider_than_a_terminal(tmp_path):
+    long = "1.0+" + "x\x07" * 20
+    labels = {source.REVISION: "a" * 40, "io.hothouse.lock": f"sha256:{'b' * 64}"}
+    one = gather(tmp_path, base(), wheel("Long" * 9, long), wheel("Same", long),
+                 wheel("Old" * 20, long), name="one.tar", labels=labels)
+    two = gather(tmp_path, base(long), wheel("Long" * 9, long + "2"), wheel("Same", long, size=9),
+                 wheel("New" * 20, long), labels={})
+    for text in (report.text_of(one), report.text_of_change(report.compare(one, two))):
+        assert max(map(len, text.splitlines())) == 80
 
 
 def test_an_empty_image_has_a_page(tmp_path):
