@@ -29,22 +29,19 @@ SHORT = 60
 @dataclass
 class Package:
     """A package. ``size``: bytes of its files as they lie in the image, ``compiled``: those of
-    them that are .pyc; ``layer``: the one that holds most of it."""
+    them that are .pyc; ``layer``: the one that holds most of it; ``place``: the folder that a
+    Python package was installed into."""
 
     ecosystem: str
     name: str
     version: str
     licence: str
+    place: str = ""
     size: int = 0
     compiled: int = 0
     files: int = 0
     layer: int = 0
     bytes_in: dict[int, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What is equal for two versions of it."""
-        return self.ecosystem, self.name
 
     def add(self, entry: Entry, compiled: bool) -> None:
         """Count a file of it; a second name of a file takes no room."""
@@ -190,7 +187,7 @@ def python(contents: Contents) -> Iterator[tuple[Package, list[str]]]:
             raise Problem(f"the image's /{printable(record)} {error}, so what belongs to that "
                           "package is not known", "name another image") from None
         yield (Package("python", fields.get("Name", found[2].split("-")[0]),
-                       fields.get("Version", "?"), python_licence(metadata)), paths)
+                       fields.get("Version", "?"), python_licence(metadata), found[1]), paths)
 
 
 def source_of(path: str) -> str | None:

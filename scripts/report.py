@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from scripts import contents, oci, packages, record, source
@@ -50,8 +51,8 @@ def gather(name: str) -> dict:
             "layers": layers,
             "packages": [
                 {"ecosystem": each.ecosystem, "name": each.name, "version": each.version,
-                 "licence": each.licence, "size": each.size, "compiled": each.compiled,
-                 "files": each.files, "layer": each.layer}
+                 "licence": each.licence, "place": each.place, "size": each.size,
+                 "compiled": each.compiled, "files": each.files, "layer": each.layer}
                 for each in installed
             ],
             "other": other(found, owners, steps),
@@ -87,13 +88,37 @@ def other(found: contents.Contents, owners: dict, steps: list[str]) -> list[dict
             for (layer, kind), (size, files) in sorted(sums.items())]
 
 
+def name_of(package: dict) -> tuple[str, str]:
+    """What is equal for all versions of a package, however its name is written."""
+    name = package["name"]
+    return package["ecosystem"], re.sub(r"[-_.]+", "-", name).lower() \
+        if package["ecosystem"] == "python" else name
+
+
+def paired(one: dict, two: dict) -> list[dict[tuple, dict]]:
+    """The packages of two reports, each by what is equal for two versions of it: its name, and
+    where one image has several of that name also where it lies."""
+    several = {name for data in (one, two)
+               for name, number in Counter(map(name_of, data["packages"])).items() if number > 1}
+    sides = []
+    for data in (one, two):
+        side: dict[tuple, dict] = {}
+        for each in sorted(data["packages"], key=lambda each: each["version"]):
+            name, number = name_of(each), 0
+            # Several may even lie in one folder.
+            while (key := (*name, each["place"] if name in several else "", number)) in side:
+                number += 1
+            side[key] = each
+        sides.append(side)
+    return sides
+
+
 def compare(one: dict, two: dict) -> dict:
     """Say what changed from the report ``one`` to the report ``two``.
 
     :returns: ``pull``: the compressed bytes that someone who has ``one`` fetches for ``two``.
     """
-    before = {(p["ecosystem"], p["name"]): p for p in one["packages"]}
-    after = {(p["ecosystem"], p["name"]): p for p in two["packages"]}
+    before, after = paired(one, two)
     had = {layer["digest"] for layer in one["layers"]}
     unpacked = {layer["diff_id"] for layer in one["layers"]}
     layers = [
