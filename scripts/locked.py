@@ -249,7 +249,8 @@ def wheel(package: Package, packages: str, rules: dict, template: str, wants: Wa
             mode = item.external_attr >> 16
             runs = script or (stat.S_ISREG(mode) and mode & 0o111)
             add(where, 0o755 if runs else 0o644, digest, name)
-        for name, module, function in names_of_scripts(archive, info, package):
+        python = os.path.basename(os.path.dirname(packages))
+        for name, module, function in names_of_scripts(archive, info, package, python):
             text = SHEBANG + (template % {
                 "module": module, "import_name": function.split(".")[0], "func": function,
             }).encode()
@@ -261,13 +262,13 @@ def wheel(package: Package, packages: str, rules: dict, template: str, wants: Wa
 
 
 def names_of_scripts(
-    archive: zipfile.ZipFile, info: str, package: Package
+    archive: zipfile.ZipFile, info: str, package: Package, python: str
 ) -> Iterator[tuple[str, str, str]]:
-    """The scripts that pip writes; its own bear the version of Python too."""
+    """The scripts that pip writes; its own bear the version of ``python`` too, as python3.13."""
     for name, module, function in entry_points(archive, info):
         if package.name == "pip":
             if name == "pip":
-                for each in ("pip", "pip3", "pip3.13"):
+                for each in ("pip", "pip3", python.replace("python", "pip")):
                     yield each, module, function
         else:
             yield name, module, function

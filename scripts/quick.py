@@ -98,10 +98,14 @@ def gather(checkout: Path, target: claims.Target) -> Locked:
 
 
 def python_folder(wants: locked.Wants) -> str:
-    """The folder that Debian's Python has for local packages: usr/local/lib/python3.N/…."""
-    name = next(path.rpartition("/")[2] for path in wants.files
-                if path.startswith("usr/bin/python3."))
-    return f"usr/local/lib/{name}/dist-packages"
+    """The folder that Debian's Python has for local packages: usr/local/lib/python3.N/….
+
+    :raises Problem: there is no Python.
+    """
+    for path in wants.files:
+        if found := re.fullmatch(r"usr/bin/(python3\.\d+)", path):
+            return f"usr/local/lib/{found[1]}/dist-packages"
+    raise Problem("the lock of the base holds no Python", "run inv verify without --quick")
 
 
 def run(image: Image) -> Verdict:

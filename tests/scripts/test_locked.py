@@ -97,6 +97,19 @@ def test_a_wheel_lies_as_pip_and_the_build_lay_it(tmp_path, monkeypatch):
     assert found[f"{PACKAGES}/thing-1.0.dist-info/INSTALLER"].sha256 == locked.sha256(b"pip\n")
 
 
+def test_pips_own_scripts_bear_the_version_of_the_images_python(tmp_path, monkeypatch):
+    package = stored(tmp_path, monkeypatch, wheel({
+        "thing-1.0.dist-info/METADATA": (b"Name: pip\n", 0o644),
+        "thing-1.0.dist-info/entry_points.txt": (
+            b"[console_scripts]\npip = pip:main\npip3 = pip:main\n", 0o644),
+    }))
+    package.name = "pip"
+    wants = locked.Wants()
+    locked.wheel(package, PACKAGES.replace("3.13", "3.14"), {}, TEMPLATE, wants)
+    assert sorted(path for path in wants.files if "/bin/" in path) \
+        == [f"usr/local/bin/{name}" for name in ("pip", "pip3", "pip3.14")]
+
+
 @pytest.mark.parametrize("record", ["thing.py\rmore,,\n", "thing.py,sha256=a,1\n", "a,,\n"])
 def test_a_wheel_whose_record_tells_nothing_is_hashed_itself(tmp_path, monkeypatch, record):
     package = stored(tmp_path, monkeypatch, wheel({

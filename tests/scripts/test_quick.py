@@ -81,6 +81,13 @@ def test_what_is_missing_is_found():
     assert judged({}, brought) == {"usr/bin/gone": "is missing; tools 1 brings it"}
 
 
+def test_the_version_of_python_is_that_of_the_locked_one():
+    brought = wants(**{f"usr/bin/{name}": [] for name in ("python3.9-config", "python3.14")})
+    assert quick.python_folder(brought) == "usr/local/lib/python3.14/dist-packages"
+    with pytest.raises(Problem, match="holds no Python"):
+        quick.python_folder(wants())
+
+
 def test_what_nobody_brings_is_found():
     assert judged({"opt/evil": file(b"evil")}) \
         == {"opt/evil": "belongs to no locked package and to no known step"}
