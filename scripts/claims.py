@@ -12,6 +12,7 @@ from pathlib import Path
 from scripts import source
 from scripts.oci import Image
 from scripts.paths import ROOT
+from scripts.printable import printable
 from scripts.problem import Problem
 
 DRIFTED = source.LABELS + "drifted"
@@ -55,21 +56,21 @@ def check(image: Image, checkout: Path, revision: str) -> Target:
     labels = image.labels
     if labels.get(DRIFTED) != "false":
         raise Problem(f"{image.name} can't be rebuilt from its locks: it was built with Debian's "
-                      f"present packages ({DRIFTED}={labels.get(DRIFTED)})",
+                      f"present packages ({DRIFTED}={printable(str(labels.get(DRIFTED)))})",
                       "scripts/inv lock, commit the locks and build it again")
     targets = ask(checkout, "labels")
     title = labels.get(source.TITLE, "")
     fitting = {name: each for name, each in targets.items()
                if (each.get("labels") or {}).get(source.TITLE) == title}
     if not fitting:
-        raise Problem(f'{image.name} calls itself "{title}", which the commit {revision} does not '
-                      "build", "do not trust its labels")
+        raise Problem(f'{image.name} calls itself "{printable(title)}", which the commit '
+                      f"{revision} does not build", "do not trust its labels")
     lies = {name: wrong(labels, each["labels"]) for name, each in fitting.items()}
     honest = [name for name in fitting if not lies[name]]
     if not honest:
         name, (expected, said) = next(iter(min(lies.values(), key=len).items()))
-        raise Problem(f"the labels of {image.name} lie: {name} is {said}, but the commit "
-                      f"{revision} gives {expected}", "do not trust this image")
+        raise Problem(f"the labels of {image.name} lie: {name} is {printable(said)}, but the "
+                      f"commit {revision} gives {expected}", "do not trust this image")
     name = choose(image, honest)
     return Target(name, tuple(folders(name, targets)), name.rpartition("-")[2])
 

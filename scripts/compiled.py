@@ -16,12 +16,14 @@ import tarfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from scripts import context, fetch
 from scripts.contents import Contents, Entry
 from scripts.locks import Package
 from scripts.packages import follow, source_of
 from scripts.paths import ROOT
+from scripts.printable import printable
 from scripts.problem import Problem
 
 #: The Debian packages that make up a Python which can compile.
@@ -115,15 +117,29 @@ class Sources:
         """See :data:`scripts.contents.Watch`."""
         if not path.endswith((".py", ".pyc")):
             return None
-        place = self.path(path, entry.layer)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return place.open("wb")
+        return self.create(path, entry.layer)
+
+    def create(self, path: str, layer: int) -> BinaryIO:
+        """Open the place of a file to write.
+
+        :raises Problem: there can be none, as where a layer has a file and a folder of one name.
+        """
+        place = self.path(path, layer)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return place.open("wb")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise Problem(f"the image's /{printable(path)} can't be laid out to be compiled: {why}",
+                          "do not trust this image; where the disk is full, free some space"
+                          ) from None
 
 
 def check(found: Contents, sources: Sources, compiler: Compiler) -> dict[str, str]:
     """Compile every source anew and compare.
 
     :returns: each .pyc of the image with what is wrong with it, empty for nothing.
+    :raises Problem: its sources can't be laid out.
     """
     lay_out_links(found, sources)
     tops = sorted((sources.folder / "py").glob("*"))
@@ -134,6 +150,9 @@ def check(found: Contents, sources: Sources, compiler: Compiler) -> dict[str, st
     verdicts, open_questions = {}, {}
     for path, entry in found.entries.items():
         if not path.endswith(".pyc") or entry.kind != "file":
+            continue
+        if entry.same:  # what lies there is known by its first name only, and compileall makes none
+            verdicts[path] = f"is a second name of /{entry.same}"
             continue
         source = source_of(path)
         beside = found.entries.get(source or "")
@@ -164,7 +183,6 @@ def lay_out_links(found: Contents, sources: Sources) -> None:
         if entry.kind == "link" and path.endswith(".py"):
             target = follow(path, found)
             behind = found.entries.get(target)
-            if behind and behind.kind == "file" and target.endswith(".py"):
-                place = sources.path(path, entry.layer)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(sources.path(target, behind.layer).read_bytes())
+            if behind and behind.kind == "file" and not behind.same and target.endswith(".py"):
+                with sources.create(path, entry.layer) as file:
+                    file.write(sources.path(target, behind.layer).read_bytes())

@@ -16,6 +16,8 @@ PARTS = (
     "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize",
     "co_flags", "co_code", "co_names", "co_varnames", "co_filename", "co_name", "co_qualname",
     "co_firstlineno", "co_linetable", "co_exceptiontable", "co_freevars", "co_cellvars",
+    # What runs: co_code shows instructions without their specialisations and caches. Not in 3.10.
+    *(["_co_code_adaptive"] if hasattr(CodeType, "_co_code_adaptive") else []),
 )
 CHECKED_OR_NOT = (1, 3)
 

@@ -4,9 +4,7 @@ files of the store, whose hashes are in the locks."""
 from __future__ import annotations
 
 import ast
-import base64
 import configparser
-import csv
 import fnmatch
 import hashlib
 import io
@@ -23,6 +21,7 @@ from pathlib import Path
 from scripts import context, fetch
 from scripts.locks import Package
 from scripts.oci import CHUNK
+from scripts.packages import record_digest, record_rows
 
 INFO = "var/lib/dpkg/info/"
 SHEBANG = b"#!/usr/bin/python3\n"
@@ -227,7 +226,11 @@ def wheel(package: Package, packages: str, rules: dict, template: str, wants: Wa
         info = next(name.split("/")[0] for name in archive.namelist()
                     if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         data = f"{info.removesuffix('.dist-info')}.data/"
-        hashes = record_hashes(archive.read(f"{info}/RECORD").decode())
+        try:
+            hashes = {name: record_digest(written) for name, written
+                      in record_rows(archive.read(f"{info}/RECORD").decode())}
+        except ValueError:
+            hashes = {}  # only a short cut: each member is hashed
         for item in archive.infolist():
             name = item.filename
             if item.is_dir() or name.endswith(".pyc") or name == f"{info}/RECORD":
@@ -246,7 +249,8 @@ def wheel(package: Package, packages: str, rules: dict, template: str, wants: Wa
             mode = item.external_attr >> 16
             runs = script or (stat.S_ISREG(mode) and mode & 0o111)
             add(where, 0o755 if runs else 0o644, digest, name)
-        for name, module, function in names_of_scripts(archive, info, package):
+        python = os.path.basename(os.path.dirname(packages))
+        for name, module, function in names_of_scripts(archive, info, package, python):
             text = SHEBANG + (template % {
                 "module": module, "import_name": function.split(".")[0], "func": function,
             }).encode()
@@ -258,26 +262,16 @@ def wheel(package: Package, packages: str, rules: dict, template: str, wants: Wa
 
 
 def names_of_scripts(
-    archive: zipfile.ZipFile, info: str, package: Package
+    archive: zipfile.ZipFile, info: str, package: Package, python: str
 ) -> Iterator[tuple[str, str, str]]:
-    """The scripts that pip writes; its own bear the version of Python too."""
+    """The scripts that pip writes; its own bear the version of ``python`` too, as python3.13."""
     for name, module, function in entry_points(archive, info):
         if package.name == "pip":
             if name == "pip":
-                for each in ("pip", "pip3", "pip3.13"):
+                for each in ("pip", "pip3", python.replace("python", "pip")):
                     yield each, module, function
         else:
             yield name, module, function
-
-
-def record_hashes(text: str) -> dict[str, str]:
-    """The SHA-256 in hex of a RECORD's rows, by name."""
-    hashes = {}
-    for row in csv.reader(io.StringIO(text)):
-        if len(row) == 3 and row[1].startswith("sha256="):
-            value = row[1].removeprefix("sha256=")
-            hashes[row[0]] = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-    return hashes
 
 
 # --- the source's own files ------------------------------------------------------------------

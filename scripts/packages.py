@@ -3,6 +3,7 @@ their dist-info folders."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import os
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from scripts.contents import Contents, Entry
+from scripts.printable import printable
+from scripts.problem import Problem
 
 STATUS = "var/lib/dpkg/status"
 INFO = "var/lib/dpkg/info/"
@@ -26,22 +29,19 @@ SHORT = 60
 @dataclass
 class Package:
     """A package. ``size``: bytes of its files as they lie in the image, ``compiled``: those of
-    them that are .pyc; ``layer``: the one that holds most of it."""
+    them that are .pyc; ``layer``: the one that holds most of it; ``place``: the folder that a
+    Python package was installed into."""
 
     ecosystem: str
     name: str
     version: str
     licence: str
+    place: str = ""
     size: int = 0
     compiled: int = 0
     files: int = 0
     layer: int = 0
     bytes_in: dict[int, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What is equal for two versions of it."""
-        return self.ecosystem, self.name
 
     def add(self, entry: Entry, compiled: bool) -> None:
         """Count a file of it; a second name of a file takes no room."""
@@ -68,6 +68,29 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
         fields = re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t].*)*)", block, re.MULTILINE)
         if fields:
             yield {key.lower(): value for key, value in fields}
+
+
+def record_rows(text: str) -> list[tuple[str, str]]:
+    """Read a RECORD (PyPA's binary distribution format).
+
+    :returns: each name with its hash as it is written, which may be empty.
+    :raises ValueError: it is no RECORD.
+    """
+    try:
+        return [(row[0], row[1] if len(row) == 3 else "")
+                for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error:
+        raise ValueError("is no RECORD") from None
+
+
+def record_digest(written: str) -> str:
+    """The SHA-256 in hex of a hash as a RECORD has it, empty where it is none."""
+    kind, _, value = written.partition("=")
+    try:
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex() \
+            if kind == "sha256" else ""
+    except ValueError:
+        return ""
 
 
 def normal_path(folder: str, name: str) -> str:
@@ -135,7 +158,7 @@ def debian(contents: Contents) -> Iterator[tuple[Package, list[str]]]:
     for fields in stanzas(contents.text(STATUS) or ""):
         if not fields.get("status", "").endswith(" installed"):
             continue
-        name = fields["package"]
+        name = fields.get("package", "?")
         lists = [f"{INFO}{name}.list", f"{INFO}{name}:{fields.get('architecture', '')}.list"]
         text = next((found for found in map(contents.text, lists) if found is not None), "")
         paths = [resolve(line.strip("/"), contents) for line in text.splitlines()]
@@ -146,18 +169,25 @@ def debian(contents: Contents) -> Iterator[tuple[Package, list[str]]]:
 
 
 def python(contents: Contents) -> Iterator[tuple[Package, list[str]]]:
-    """The installed Python distributions, each with its paths."""
+    """The installed Python distributions, each with its paths.
+
+    :raises Problem: a RECORD can't be read.
+    """
     for path in list(contents.entries):
         found = DIST_INFO.fullmatch(path)
         if not found or found[3] != "METADATA":
             continue
         metadata = contents.text(path) or ""
         fields = dict(re.findall(r"^(Name|Version): *(\S+)", metadata, re.MULTILINE))
-        record = contents.text(f"{found[1]}/{found[2]}.dist-info/RECORD") or ""
-        paths = [normal_path(found[1], row[0])
-                 for row in csv.reader(io.StringIO(record)) if row]
+        record = f"{found[1]}/{found[2]}.dist-info/RECORD"
+        try:
+            paths = [normal_path(found[1], name)
+                     for name, _ in record_rows(contents.text(record) or "")]
+        except ValueError as error:
+            raise Problem(f"the image's /{printable(record)} {error}, so what belongs to that "
+                          "package is not known", "name another image") from None
         yield (Package("python", fields.get("Name", found[2].split("-")[0]),
-                       fields.get("Version", "?"), python_licence(metadata)), paths)
+                       fields.get("Version", "?"), python_licence(metadata), found[1]), paths)
 
 
 def source_of(path: str) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
 import tempfile
@@ -13,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts import claims, compiled, contents, elf, fetch, locked, locks, packages, source, state
+from scripts.build import PLATFORM
 from scripts.contents import Contents, Entry
 from scripts.locks import Package
 from scripts.oci import CHUNK, Image
 from scripts.paths import ARTIFACTS
+from scripts.printable import printable
 from scripts.problem import Problem
 from scripts.state import tomllib
 
-PLATFORM = "linux/amd64"
 RECORD = re.compile(r"[^/]+\.dist-info/RECORD")
 STEP_WIDTH = 70
 COMPILED = ".pyc files that the locked Python compiles to the same"
@@ -99,10 +98,14 @@ def gather(checkout: Path, target: claims.Target) -> Locked:
 
 
 def python_folder(wants: locked.Wants) -> str:
-    """The folder that Debian's Python has for local packages: usr/local/lib/python3.N/…."""
-    name = next(path.rpartition("/")[2] for path in wants.files
-                if path.startswith("usr/bin/python3."))
-    return f"usr/local/lib/{name}/dist-packages"
+    """The folder that Debian's Python has for local packages: usr/local/lib/python3.N/….
+
+    :raises Problem: there is no Python.
+    """
+    for path in wants.files:
+        if found := re.fullmatch(r"usr/bin/(python3\.\d+)", path):
+            return f"usr/local/lib/{found[1]}/dist-packages"
+    raise Problem("the lock of the base holds no Python", "run inv verify without --quick")
 
 
 def run(image: Image) -> Verdict:
@@ -154,7 +157,7 @@ def judge(
             continue
         reasons = [difference(path, entry, want, loaded) for want in wants]
         if entry.kind != "folder" or "" not in reasons:
-            if all(reasons) and any(want.kind != entry.kind for want in wants) \
+            if entry.kind == "link" and all(want.kind == "folder" for want in wants) \
                     and state.rule_of(path):
                 continue  # a folder of a package that its set-up made into a link
             done.add(path)
@@ -171,8 +174,10 @@ def judge(
         if path in done or (entry.kind == "folder" and path in lock.wants.files):
             continue
         rule = state.rule_of(path)
-        if path in pycs:
-            unexplained = pycs[path]
+        if entry.extended:
+            unexplained = f"has extended attributes ({entry.extended})"
+        elif path in pycs:
+            unexplained = pycs[path] or state.odd_rights(entry, 0o644)
             verdict.sums[COMPILED] += not unexplained
         elif entry.kind == "folder" and not (rule and "folder" in rule):
             unexplained = "" if (entry.mode, entry.owner) == (0o755, "0:0") else \
@@ -244,12 +249,16 @@ def records(found: Contents, verdict: Verdict, steps: list[str], done: set[str])
         if not RECORD.fullmatch(name):  # some packages carry another's dist-info inside
             continue
         entry = found.entries[path]
-        rows = list(csv.reader(io.StringIO(found.text(path) or "")))
-        hashes = locked.record_hashes(found.text(path) or "")
-        for row in rows:
-            name = packages.normal_path(folder, row[0]) if row else ""
+        try:
+            rows = packages.record_rows(found.text(path) or "")
+        except ValueError as error:
+            verdict.wrong.append((path, str(error), steps[entry.layer]))
+            continue
+        for each, written in rows:
+            name = packages.normal_path(folder, each)
             named = found.entries.get(name)
-            if named is None or (row[0] in hashes and hashes[row[0]] != named.sha256):
+            if named is None or (
+                    written and packages.record_digest(written) != named.sha256):
                 verdict.wrong.append((path, f"is not true of /{name}", steps[entry.layer]))
                 break
 
@@ -262,8 +271,8 @@ def missing_pycs(found: Contents, verdict: Verdict, steps: list[str]) -> None:
             verdict.wrong.append((path, "has no .pyc beside it", steps[entry.layer]))
 
 
-def text_of(image: Image, verdict: Verdict, verbose: bool = False) -> str:
-    """The verdict as text."""
+def text_of(image: Image, verdict: Verdict) -> str:
+    """The verdict as text, of which a path or a step can write no line of its own."""
     lines = [f"{image.name}", f"  manifest {image.digest}", "", "Explained:"]
     lines += [f"{count:7,}  {what}" for what, count in sorted(verdict.sums.items())]
     lines += ["", "Of no package, by the step that made it:"]
@@ -273,11 +282,11 @@ def text_of(image: Image, verdict: Verdict, verbose: bool = False) -> str:
         lines.append(f"{len(paths):7,}  {step}: {shown}{more}")
     if verdict.wrong:
         lines += ["", "Not explained:"]
-        lines += [f"  /{path}\n      {what} (step {shortened(step)})"
-                  for path, what, step in verdict.wrong]
+        for path, what, step in verdict.wrong:
+            lines += [f"  /{path}", f"      {what} (step {shortened(step)})"]
     lines += ["", "Not looked at here: the configuration (environment, user, command); a rebuild "
               "compares it."]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def shortened(step: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
+from collections import Counter
 from pathlib import Path
 
 from scripts import contents, oci, packages, record, source
 from scripts.paths import ARTIFACTS
+from scripts.printable import printable
 from scripts.problem import Problem
 
 RECORDS = ARTIFACTS / "build"
@@ -48,8 +51,8 @@ def gather(name: str) -> dict:
             "layers": layers,
             "packages": [
                 {"ecosystem": each.ecosystem, "name": each.name, "version": each.version,
-                 "licence": each.licence, "size": each.size, "compiled": each.compiled,
-                 "files": each.files, "layer": each.layer}
+                 "licence": each.licence, "place": each.place, "size": each.size,
+                 "compiled": each.compiled, "files": each.files, "layer": each.layer}
                 for each in installed
             ],
             "other": other(found, owners, steps),
@@ -85,13 +88,37 @@ def other(found: contents.Contents, owners: dict, steps: list[str]) -> list[dict
             for (layer, kind), (size, files) in sorted(sums.items())]
 
 
+def name_of(package: dict) -> tuple[str, str]:
+    """What is equal for all versions of a package, however its name is written."""
+    name = package["name"]
+    return package["ecosystem"], re.sub(r"[-_.]+", "-", name).lower() \
+        if package["ecosystem"] == "python" else name
+
+
+def paired(one: dict, two: dict) -> list[dict[tuple, dict]]:
+    """The packages of two reports, each by what is equal for two versions of it: its name, and
+    where one image has several of that name also where it lies."""
+    several = {name for data in (one, two)
+               for name, number in Counter(map(name_of, data["packages"])).items() if number > 1}
+    sides = []
+    for data in (one, two):
+        side: dict[tuple, dict] = {}
+        for each in sorted(data["packages"], key=lambda each: each["version"]):
+            name, number = name_of(each), 0
+            # Several may even lie in one folder.
+            while (key := (*name, each["place"] if name in several else "", number)) in side:
+                number += 1
+            side[key] = each
+        sides.append(side)
+    return sides
+
+
 def compare(one: dict, two: dict) -> dict:
     """Say what changed from the report ``one`` to the report ``two``.
 
     :returns: ``pull``: the compressed bytes that someone who has ``one`` fetches for ``two``.
     """
-    before = {(p["ecosystem"], p["name"]): p for p in one["packages"]}
-    after = {(p["ecosystem"], p["name"]): p for p in two["packages"]}
+    before, after = paired(one, two)
     had = {layer["digest"] for layer in one["layers"]}
     unpacked = {layer["diff_id"] for layer in one["layers"]}
     layers = [
@@ -136,20 +163,20 @@ def table(rows: list[tuple[str, ...]], widths: tuple[int, ...]) -> list[str]:
     """Lay out rows; a negative width is a column aligned to the right."""
     lines = []
     for row in rows:
-        cells = [cut(cell, abs(width)).rjust(-width) if width < 0
-                 else cut(cell, width).ljust(width)
+        cells = [cut(printable(cell), abs(width)).rjust(-width) if width < 0
+                 else cut(printable(cell), width).ljust(width)
                  for cell, width in zip(row, widths, strict=True)]
         lines.append("  " + " ".join(cells).rstrip())
     return lines
 
 
 def text_of(data: dict) -> str:
-    """The report of one image as text, at most 80 columns wide."""
+    """The report of one image as text, at most 80 columns wide but for names and labels."""
     lines = [
         data["image"],
-        f"  manifest {data['manifest']}",
-        f"  config   {data['config']}",
-        f"  {megabytes(data['size'])} MB compressed, {megabytes(data['unpacked'])} MB unpacked, "
+        f"manifest {data['manifest']}",
+        f"config   {data['config']}",
+        f"{megabytes(data['size'])} MB compressed, {megabytes(data['unpacked'])} MB unpacked, "
         f"{len(data['layers'])} layers",
         *made_of(data),
         "", "Layers, lowest first: MB compressed and unpacked, step, what it holds",
@@ -169,28 +196,28 @@ def text_of(data: dict) -> str:
         lines += ["", "Of no package: MB, files, step, what"]
         lines += table([(megabytes(row["size"]), str(row["files"]), row["step"], row["kind"])
                         for row in data["other"]], (-7, -6, 22, 40))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def made_of(data: dict) -> list[str]:
     """Lines about what an image was made from, and by what where that is recorded here."""
     labels = data["labels"]
-    lines = [f"  {title:9}{labels[name]}" for title, name in
+    lines = [f"{title:9}{labels[name]}" for title, name in
              (("source", source.REVISION), ("locks", source.LABELS + "lock")) if name in labels]
     epoch = labels.get(source.LABELS + "epoch", "")
-    if epoch.isdigit():
+    if re.fullmatch("[0-9]{1,11}", epoch):  # more is no date that Python knows
         day = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-        lines.append(f"  epoch    {epoch} ({day:%Y-%m-%d})")
+        lines.append(f"epoch    {epoch} ({day:%Y-%m-%d})")
     if builder := (data["record"] or {}).get("builder"):
-        lines.append("  built by " + ", ".join(f"{name} {value}" for name, value
+        lines.append("built by " + ", ".join(f"{name} {value}" for name, value
                                               in builder.items() if value))
     return lines
 
 
 def text_of_change(change: dict) -> str:
-    """The comparison as text, at most 80 columns wide."""
+    """The comparison as text, at most 80 columns wide but for names and labels."""
     if change["same_manifest"]:
-        return f"{change['from']} and {change['to']} are the same image."
+        return printable(f"{change['from']} and {change['to']} are the same image.")
     lines = [f"From {change['from']} to {change['to']}",
              f"  to pull {megabytes(change['pull'])} MB; the size changes by "
              f"{change['size'] / 1e6:+.1f} MB compressed, {change['unpacked'] / 1e6:+.1f} MB "
@@ -207,16 +234,16 @@ def text_of_change(change: dict) -> str:
         lines += ["", f"Changed: {len(change['changed'])} packages"]
         lines += table([(f"{each['grown'] / 1e6:+.1f}", each["ecosystem"], each["name"],
                          f"{each['before']} → {each['version']}")
-                        for each in change["changed"]], (-7, 7, 26, 36))
+                        for each in change["changed"]], (-7, 7, 26, 35))
     if change["resized"]:
         lines += ["", f"Same version, another size: {len(change['resized'])} packages"]
         lines += table([(f"{each['grown'] / 1e6:+.3f}", each["ecosystem"], each["name"],
-                         each["version"]) for each in change["resized"]], (-9, 7, 26, 34))
+                         each["version"]) for each in change["resized"]], (-9, 7, 26, 33))
     if change["labels"]:
         lines += ["", "Labels"]
         for name, (old, new) in change["labels"].items():
             lines += [f"  {name}", f"    {old or 'none'}", f"    {new or 'none'}"]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def run(image: str, other_image: str | None, *, as_json: bool, html: str | None) -> None:
@@ -233,13 +260,14 @@ def run(image: str, other_image: str | None, *, as_json: bool, html: str | None)
 
         path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / html
         try:
-            path.write_text(report_page.page(two or one, change), encoding="utf-8")
+            path.write_text(report_page.page(two or one, change), encoding="utf-8",
+                            errors="replace")
         except OSError as error:
             raise Problem(f"{html} can't be written: {error.strerror}",
                           "name a file in a folder that you may write to") from None
     if as_json:
         data = {"images": [one, two], "change": change} if change else one
-        print(json.dumps(data, indent=2, ensure_ascii=False))
+        print(json.dumps(data, indent=2))
     elif html:
         print(f"wrote {html}")
     else:

@@ -54,9 +54,14 @@ def esc(value: object) -> str:
     return html.escape(str(value))
 
 
-def anchor(package: dict) -> str:
-    """The name of a package's row."""
-    return esc(f"{package['ecosystem']}-{package['name']}")
+def anchor(number: int) -> str:
+    """The name of a package's row: by its place among them, for names may be there twice."""
+    return f"package-{number}"
+
+
+def same(package: dict) -> tuple[str, ...]:
+    """What tells one package of an image from the others."""
+    return tuple(package[key] for key in ("ecosystem", "name", "version", "place"))
 
 
 def page(data: dict, change: dict | None = None) -> str:
@@ -96,11 +101,11 @@ def header(data: dict) -> str:
 def cells(data: dict, number: int) -> list[dict]:
     """What a layer holds, the largest first: its packages, and the rest by kind."""
     here = [{"class": each["ecosystem"], "name": each["name"], "size": each["size"],
-             "href": anchor(each), "key": (each["ecosystem"], each["name"]),
+             "href": anchor(place), "key": same(each),
              "text": f"{each['name']} {each['version']}, {megabytes(each['size'])} MB"
                      + (f" ({megabytes(each['compiled'])} MB of it .pyc)"
                         if each["compiled"] else "")}
-            for each in data["packages"] if each["layer"] == number]
+            for place, each in enumerate(data["packages"]) if each["layer"] == number]
     here += [{"class": "other", "name": each["kind"], "size": each["size"], "href": "other",
               "key": None, "text": f"{each['kind']}, {megabytes(each['size'])} MB in "
               f"{each['files']} files"}
@@ -110,7 +115,7 @@ def cells(data: dict, number: int) -> list[dict]:
 
 def drawing(data: dict, change: dict | None) -> str:
     """The treemap: a box for each layer, in it one for each package, by unpacked size."""
-    marked = {(each["ecosystem"], each["name"]) for part in ("added", "changed", "resized")
+    marked = {same(each) for part in ("added", "changed", "resized")
               for each in (change or {}).get(part, ())}
     groups = sorted(((number, cells(data, number)) for number in range(len(data["layers"]))),
                     key=lambda group: -sum(cell["size"] for cell in group[1]))
@@ -191,7 +196,7 @@ def packages(data: dict) -> str:
     """The table of the packages, with a field that filters it."""
     rows = [row(("", ECOSYSTEMS[each["ecosystem"]]), ("", each["name"]), ("", each["version"]),
                 ("n", megabytes(each["size"])), ("n", each["files"]), ("", each["licence"]),
-                name=anchor(each)) for each in data["packages"]]
+                name=anchor(place)) for place, each in enumerate(data["packages"])]
     return (
         "<h2>Packages</h2><p><label>Show those with <input id=filter type=search></label></p>"
         + table([("", "of"), ("", "name"), ("", "version"), ("n", "MB"), ("n", "files"),

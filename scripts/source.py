@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.oci import Image
 from scripts.paths import ARTIFACTS, ROOT
+from scripts.printable import printable
 from scripts.problem import Problem
 
 REVISION = "org.opencontainers.image.revision"
@@ -20,6 +21,7 @@ TITLE = "org.opencontainers.image.title"
 VENDOR = "org.opencontainers.image.vendor"
 LABELS = "io.hothouse."
 VARIANTS = ("cpu", "cuda")
+FOLDER = re.compile(r"[a-z0-9-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -63,10 +65,10 @@ def revision_of(image: Image) -> str:
     if revision.endswith("-dirty"):
         raise Problem(
             f"{image.name} was built from a working tree with changes that are in no commit "
-            f"({revision})", "commit them, build again, and verify that image")
+            f"({printable(revision)})", "commit them, build again, and verify that image")
     if not COMMIT.fullmatch(revision):
         raise Problem(f"{image.name} does not say which commit it is made from: its revision is "
-                      f'"{revision or "missing"}"', "build it in a git checkout")
+                      f'"{printable(revision) or "missing"}"', "build it in a git checkout")
     if git("cat-file", "-e", f"{revision}^{{commit}}").returncode:
         raise Problem(f"{image.name} is made from the commit {revision}, which is not in this "
                       "repository", "git fetch the branch that holds it, then try again")
@@ -108,13 +110,18 @@ def stages(image: Image, variant: str) -> list[str]:
     lowest first; empty where the revision's Dockerfiles do not tell."""
     revision = image.labels.get(REVISION, "").removesuffix("-dirty")
     name = image.labels.get(TITLE, "").rpartition("/")[2]
+    if not FOLDER.fullmatch(name):
+        return []
     return stages_in(lambda it: text_at(revision, f"images/{it}/Dockerfile"), name, variant)
 
 
-def stages_in(read: Callable[[str], str | None], name: str, variant: str) -> list[str]:
+def stages_in(
+    read: Callable[[str], str | None], name: str, variant: str, above: tuple[str, ...] = ()
+) -> list[str]:
     """Name the layers of an image, lowest first, by the Dockerfiles that it is made from.
 
     :param read: returns the Dockerfile of a folder of images/, or None.
+    :param above: the images that are made from this one.
     :returns: ``IMAGE/STAGE`` for each layer; empty where the Dockerfiles do not tell.
     """
     text = re.sub(r"\$\{\w+\}", variant, (read(name) if name else None) or "")
@@ -126,14 +133,16 @@ def stages_in(read: Callable[[str], str | None], name: str, variant: str) -> lis
         if word:
             stage = alias
             found[stage] = parent, []
-        else:
+        elif stage in found:
             found[stage][1].append(f"{name}/{laid}")
     names: list[str] = []
     while stage in found:
-        stage, own = found[stage]
+        # Each stage once: `FROM base AS base` is made from another image of its own name.
+        stage, own = found.pop(stage)
         names = [*own, *names]
     if stage == "scratch":
         return names
     # A parent is another image's folder; else nothing is known.
-    below = stages_in(read, stage, variant) if found and stage != name else []
+    above = (*above, name)
+    below = stages_in(read, stage, variant, above) if stage and stage not in above else []
     return [*below, *names] if below else []

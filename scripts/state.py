@@ -88,6 +88,8 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
     if "link" in rule:
         if entry.kind != "link":
             return f"is a {entry.kind}, not a link"
+        if entry.owner != "0:0":
+            return f"has the owner {entry.owner}"
         target = packages.follow(path, state.found)
         behind = state.found.entries.get(target)
         sound = behind and (behind.kind == "folder" or target in state.sound)
@@ -95,8 +97,8 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
         return "" if sound or target.split("/")[0] == "run" else f"leads to /{target}"
     if entry.kind != "file":
         return f"is a {entry.kind}, not a file"
-    if (entry.mode, entry.owner) != (int(rule.get("mode", "644"), 8), "0:0"):
-        return f"has the mode {entry.mode:o} and the owner {entry.owner}"
+    if odd := odd_rights(entry, int(rule.get("mode", "644"), 8)):
+        return odd
     if "empty" in rule:
         return "is not empty" if entry.size else ""
     if "copy" in rule:
@@ -109,6 +111,12 @@ def reason(path: str, entry: Entry, rule: dict, state: State) -> str:
     return CHECKS[rule["check"]](path, text, state)
 
 
+def odd_rights(entry: Entry, mode: int) -> str:
+    """Another mode than the step gives, or another owner than root, as a reason."""
+    return "" if (entry.mode, entry.owner) == (mode, "0:0") else \
+        f"has the mode {entry.mode:o} and the owner {entry.owner}"
+
+
 def odd_line(text: str, pattern: str) -> str:
     """The first line that is no comment and does not fit, as a reason."""
     for line in text.splitlines():
@@ -119,7 +127,7 @@ def odd_line(text: str, pattern: str) -> str:
 
 def check_status(path: str, text: str, state: State) -> str:
     """dpkg's list of what is installed names the locked packages and versions, and no others."""
-    found = {(each["package"], each.get("version")): each.get("status")
+    found = {(each.get("package", "?"), each.get("version", "?")): each.get("status")
              for each in packages.stanzas(text)}
     wanted_ones = {(each.name, each.version) for each in state.packages}
     for name, version in sorted(found.keys() - wanted_ones):

@@ -27,8 +27,21 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def layer(files: dict[str, bytes | str | tarfile.TarInfo | None]) -> bytes:
-    """A layer's tar: text is a link's target, None a folder, a TarInfo lies as it is."""
+def ar(members: dict[str, bytes]) -> bytes:
+    """An ar archive, as a .deb is one."""
+    data = b"!<arch>\n"
+    for name, content in members.items():
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    return data
+
+
+def layer(files: dict[str, bytes | str | tarfile.TarInfo | None],
+          modes: dict[str, int] | None = None) -> bytes:
+    """A layer's tar: text is a link's target, None a folder, a TarInfo lies as it is.
+
+    :param modes: those that are not 0644, of a folder 0755.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in files.items():
@@ -43,6 +56,7 @@ def layer(files: dict[str, bytes | str | tarfile.TarInfo | None]) -> bytes:
                 member.type, member.linkname = tarfile.SYMTYPE, content
             else:
                 member.size = len(content)
+            member.mode = (modes or {}).get(name, member.mode)
             archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
     return buffer.getvalue()
 

@@ -4,11 +4,11 @@ import base64
 import hashlib
 import io
 import struct
-import tarfile
 import zipfile
 from types import SimpleNamespace
 
 import pytest
+from oci_images import ar, layer
 
 from scripts import elf, fetch, locked, state
 from scripts.contents import Contents, Entry
@@ -52,10 +52,10 @@ def stored(tmp_path, monkeypatch, data: bytes):
     return SimpleNamespace(sha256="", name="thing", version="1.0")
 
 
-def wheel(files: dict[str, tuple[bytes, int]]) -> bytes:
+def wheel(files: dict[str, tuple[bytes, int]], record: str = "") -> bytes:
     buffer = io.BytesIO()
     info = "thing-1.0.dist-info"
-    record = "".join(
+    record = record or "".join(
         f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
         for name, (data, _) in files.items())
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -97,43 +97,44 @@ def test_a_wheel_lies_as_pip_and_the_build_lay_it(tmp_path, monkeypatch):
     assert found[f"{PACKAGES}/thing-1.0.dist-info/INSTALLER"].sha256 == locked.sha256(b"pip\n")
 
 
-def ar(members: dict[str, bytes]) -> bytes:
-    data = b"!<arch>\n"
-    for name, content in members.items():
-        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(content):<10}`\n".encode()
-        data += content + b"\n" * (len(content) % 2)
-    return data
+def test_pips_own_scripts_bear_the_version_of_the_images_python(tmp_path, monkeypatch):
+    package = stored(tmp_path, monkeypatch, wheel({
+        "thing-1.0.dist-info/METADATA": (b"Name: pip\n", 0o644),
+        "thing-1.0.dist-info/entry_points.txt": (
+            b"[console_scripts]\npip = pip:main\npip3 = pip:main\n", 0o644),
+    }))
+    package.name = "pip"
+    wants = locked.Wants()
+    locked.wheel(package, PACKAGES.replace("3.13", "3.14"), {}, TEMPLATE, wants)
+    assert sorted(path for path in wants.files if "/bin/" in path) \
+        == [f"usr/local/bin/{name}" for name in ("pip", "pip3", "pip3.14")]
 
 
-def tar(files: dict[str, tuple[bytes | str | None, int]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, (content, mode) in files.items():
-            member = tarfile.TarInfo(f"./{name}")
-            member.mode = mode
-            if content is None:
-                member.type = tarfile.DIRTYPE
-            elif isinstance(content, str):
-                member.type, member.linkname = tarfile.SYMTYPE, content
-            else:
-                member.size = len(content)
-            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else None)
-    return buffer.getvalue()
+@pytest.mark.parametrize("record", ["thing.py\rmore,,\n", "thing.py,sha256=a,1\n", "a,,\n"])
+def test_a_wheel_whose_record_tells_nothing_is_hashed_itself(tmp_path, monkeypatch, record):
+    package = stored(tmp_path, monkeypatch, wheel({
+        "thing.py": (b"1", 0o644), "thing-1.0.dist-info/METADATA": (b"Name: thing\n", 0o644),
+    }, record))
+    wants = locked.Wants()
+    locked.wheel(package, PACKAGES, {}, TEMPLATE, wants)
+    assert wants.files[f"{PACKAGES}/thing.py"][0].sha256 == locked.sha256(b"1")
 
 
 def test_a_deb_lies_as_dpkg_and_the_build_lay_it(tmp_path, monkeypatch):
     package = stored(tmp_path, monkeypatch, ar({
         "debian-binary": b"2.0\n",
-        "control.tar": tar({"control": (b"Package: thing\nMulti-Arch: same\n", 0o644),
-                            "postinst": (b"#!/bin/sh\n", 0o755)}),
-        "data.tar": tar({"usr": (None, 0o755), "usr/bin/su": (b"su", 0o4755),
-                         "usr/share/doc/thing/changelog.gz": (b"c", 0o644),
-                         "usr/share/doc/thing-x": ("thing", 0o777)}),
+        "control.tar": layer({"./control": b"Package: thing\nMulti-Arch: same\n",
+                              "./postinst": b"#!/bin/sh\n"}, {"./postinst": 0o755}),
+        "data.tar": layer({"./usr": None, "./usr/bin/su": b"su", "./tmp": None,
+                           "./usr/share/doc/thing/changelog.gz": b"c",
+                           "./usr/share/doc/thing-x": "thing"},
+                          {"./usr/bin/su": 0o4755, "./tmp": 0o1777}),
     }))
     wants = locked.Wants()
     locked.debian(package, [(True, "/usr/share/doc/*")], wants)
     found = {path: each[0] for path, each in wants.files.items()}
     assert (found["usr/bin/su"].mode, found["usr/bin/su"].sha256) == (0o755, locked.sha256(b"su"))
+    assert (found["tmp"].kind, found["tmp"].mode) == ("folder", 0o1777)
     assert "usr/share/doc/thing/changelog.gz" not in found
     assert found["usr/share/doc/thing-x"].optional
     assert found["var/lib/dpkg/info/thing:amd64.postinst"].mode == 0o755
@@ -144,7 +145,7 @@ def test_a_deb_lies_as_dpkg_and_the_build_lay_it(tmp_path, monkeypatch):
 
 
 def library(code: bytes = b"code" * 16, comment: bytes = b"GCC", symbols: bytes | None = b"s" * 99,
-            tail: bytes = b"") -> io.BytesIO:
+            tail: bytes = b"", start_at: int = 0, rights: int = 5, place: int = 0) -> io.BytesIO:
     """A 64-bit ELF file with one segment and some sections; without ``symbols`` it is stripped."""
     start = 64 + 56
     parts = [(b".text", 1, 2, code), (b".comment", 1, 0, comment)]
@@ -156,9 +157,9 @@ def library(code: bytes = b"code" * 16, comment: bytes = b"GCC", symbols: bytes 
         rows.append(elf.SECTION.pack(names.index(name + b"\0"), kind, flags, 0,
                                      start + len(body), len(data), 0, 0, 1, 0))
         body += data
-    head = elf.HEADER.pack(b"\x7fELF\x02\x01\x01" + bytes(9), 3, 62, 1, 0, 64, start + len(body),
-                           0, 64, 56, 1, 64, len(rows), len(rows) - 1)
-    segment = elf.SEGMENT.pack(1, 5, 0, 0, 0, start + len(code), start + len(code), 4096)
+    head = elf.HEADER.pack(b"\x7fELF\x02\x01\x01" + bytes(9), 3, 62, 1, start_at, 64,
+                           start + len(body), 0, 64, 56, 1, 64, len(rows), len(rows) - 1)
+    segment = elf.SEGMENT.pack(1, rights, 0, place, 0, start + len(code), start + len(code), 4096)
     return io.BytesIO(head + segment + body + b"".join(rows) + tail)
 
 
@@ -177,7 +178,7 @@ def test_a_stripped_library_loads_the_same(tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"code": b"Code" + b"code" * 15}, {"comment": b"gcc"}, {"tail": b"hidden" * 10},
-    {"code": b"code" * 17},
+    {"code": b"code" * 17}, {"start_at": 4096}, {"rights": 7}, {"place": 1 << 20},
 ])
 def test_another_library_is_told_though_stripped(tmp_path, change):
     assert digest(library(symbols=None, **change), tmp_path) != digest(library(), tmp_path)

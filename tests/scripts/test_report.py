@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import oci_images
 import pytest
 
-from scripts import report, report_page, treemap
+from scripts import report, report_page, source, treemap
 from scripts.problem import Problem
 
 PYTHON = "usr/local/lib/python3.13/dist-packages"
@@ -41,17 +41,17 @@ def base(version: str = "1.0") -> bytes:
 
 
 def wheel(name: str = "Thing", version: str = "2.0", licence: str = "License-Expression: MIT",
-          size: int = 500) -> bytes:
+          size: int = 500, more: str = "", folder: str = PYTHON) -> bytes:
     info = f"{name.lower()}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n{licence}\n\nText\n"
     files = {
-        f"{PYTHON}/{name.lower()}/__init__.py": b"#" * size,
-        f"{PYTHON}/{name.lower()}/__pycache__/__init__.cpython-313.pyc": b"c" * 300,
+        f"{folder}/{name.lower()}/__init__.py": b"#" * size,
+        f"{folder}/{name.lower()}/__pycache__/__init__.cpython-313.pyc": b"c" * 300,
         "usr/local/bin/thing": b"s" * 50,
-        f"{PYTHON}/{info}/METADATA": metadata.encode(),
+        f"{folder}/{info}/METADATA": metadata.encode(),
     }
     record = f"{name.lower()}/__init__.py,sha256=x,1\n../../../bin/thing,,\n{info}/METADATA,,\n"
-    return oci_images.layer({**files, f"{PYTHON}/{info}/RECORD": record.encode()})
+    return oci_images.layer({**files, f"{folder}/{info}/RECORD": (record + more).encode()})
 
 
 def gather(tmp_path, *tars: bytes, name: str = "image.tar", **settings) -> dict:
@@ -108,7 +108,7 @@ def test_layers_have_sizes_and_what_they_hold(tmp_path):
     assert [layer["holds"] for layer in data["layers"]] == ["Debian: tool, odd", "Python: Thing"]
     text = report.text_of(data)
     assert "epoch    1795219200 (2026-11-21)" in text
-    assert max(map(len, text.splitlines())) <= 82
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_what_changed_between_two_images(tmp_path):
@@ -124,7 +124,54 @@ def test_what_changed_between_two_images(tmp_path):
     assert change["pull"] == two["layers"][1]["size"] + two["layers"][2]["size"]
     text = report.text_of_change(change)
     assert "2.0 → 2.1" in text
-    assert max(map(len, text.splitlines())) <= 82
+    assert max(map(len, text.splitlines())) <= 80
+
+
+OTHER = "usr/lib/python3/dist-packages"
+
+
+@pytest.mark.parametrize(("before", "after", "changed"), [
+    (("1", "2"), ("1", "3"), [("2", "3")]), (("1", "2"), ("3", "2"), [("1", "3")]),
+    (("1", "2"), ("2", "1"), [("1", "2"), ("2", "1")]), (("1", "2"), ("1", "2"), []),
+])
+def test_two_installs_of_one_name_are_two_packages(tmp_path, before, after, changed):
+    one, two = (gather(tmp_path, wheel("six", first, folder=OTHER), wheel("six", second),
+                       name=f"{number}.tar")
+                for number, (first, second) in enumerate((before, after)))
+    change = report.compare(one, two)
+    assert sorted((each["before"], each["version"]) for each in change["changed"]) == changed
+    assert change["added"] == change["removed"] == []
+    reader = Reader()
+    text = report_page.page(two, change)
+    reader.feed(text)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert text.count('class="python marked"') == len(changed)
+
+
+@pytest.mark.parametrize("folder", [OTHER, PYTHON])
+def test_a_second_install_of_a_name_is_added(tmp_path, folder):
+    one = gather(tmp_path, wheel("six", "1"), name="one.tar")
+    two = gather(tmp_path, wheel("six", "1"), wheel("Six", "2", folder=folder), name="two.tar")
+    assert [each["version"] for each in report.compare(one, two)["added"]] == ["2"]
+    assert [each["version"] for each in report.compare(two, one)["removed"]] == ["2"]
+
+
+def test_another_folder_or_writing_of_the_name_is_the_same_package(tmp_path):
+    one = gather(tmp_path, wheel("A_b.c", "1"), name="one.tar")
+    two = gather(tmp_path, wheel("a-b-c", "2", folder=OTHER), name="two.tar")
+    change = report.compare(one, two)
+    assert [each["before"] for each in change["changed"]] == ["1"]
+    assert change["added"] == change["removed"] == []
+
+
+def test_the_same_version_in_another_size_is_said(tmp_path):
+    one = gather(tmp_path, wheel(), name="one.tar")
+    change = report.compare(one, gather(tmp_path, wheel(size=1500)))
+    each, = change["resized"]
+    assert (each["name"], each["grown"]) == ("Thing", 1000)
+    assert "Same version, another size: 1 packages\n     +0.001 python  Thing" \
+        in report.text_of_change(change)
+    assert report.compare(one, one)["resized"] == []
 
 
 def test_another_compression_is_told_from_another_layer(tmp_path):
@@ -152,12 +199,12 @@ class Reader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tags, self.open, self.ids, self.links = [], [], set(), set()
+        self.tags, self.open, self.ids, self.links = [], [], [], set()
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         self.tags.append(tag)
-        self.ids.add(values.get("id"))
+        self.ids += [values["id"]] if values.get("id") else []
         if tag == "a":
             self.links.add(values["href"])
         assert not {"src", "srcset"} & values.keys()
@@ -179,11 +226,19 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
-    assert {link.removeprefix("#") for link in reader.links} <= reader.ids
+    assert {link.removeprefix("#") for link in reader.links} <= set(reader.ids)
     assert len(reader.links) >= 3
     assert not re.search(r"https?://|@import|url\(", text)
     assert "<b>&Thing" not in text.replace("&lt;b&gt;&amp;Thing", "")
     assert 'class="python marked"' in text
+
+
+def test_a_name_cannot_end_an_attribute_of_the_page(tmp_path):
+    data = gather(tmp_path, wheel('x"onload=evil()'), wheel("y'z"))
+    text = report_page.page(data)
+    assert "x&quot;onload=evil()" in text
+    assert 'x"onload' not in text
+    assert "y'z" not in text
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
@@ -213,6 +268,62 @@ def test_a_treemap_fills_its_box_in_proportion(sizes):
 def test_a_treemap_of_like_sizes_has_no_slivers():
     boxes = treemap.squarify([6, 6, 4, 3, 2, 2, 1], treemap.Box(0, 0, 600, 400))
     assert max(max(b.width / b.height, b.height / b.width) for b in boxes) < 3
+
+
+@pytest.mark.parametrize("more", ["a\rb,,\n", f"{'x' * 140_000},,\n"])
+def test_a_record_that_cannot_be_read_is_one_line(tmp_path, more):
+    with pytest.raises(Problem, match="/thing-2.0.dist-info/RECORD is no RECORD"):
+        gather(tmp_path, wheel(more=more))
+
+
+def test_a_package_without_a_name_is_shown_as_such(tmp_path):
+    status = b"Status: install ok installed\nVersion: 1\n"
+    data = gather(tmp_path, oci_images.layer({"var/lib/dpkg/status": status}))
+    assert by_name(data)["?"]["version"] == "1"
+
+
+@pytest.mark.parametrize("epoch", ["99999999999999", "\N{SUPERSCRIPT TWO}", "", "-1"])
+def test_an_epoch_that_is_no_date_is_left_out(tmp_path, epoch):
+    data = gather(tmp_path, base(), labels={"io.hothouse.epoch": epoch})
+    assert "epoch" not in report.text_of(data)
+
+
+def test_a_label_that_is_no_text_of_any_encoding_is_shown_anyway(tmp_path, capsys):
+    path = oci_images.make(base(), labels={"odd": "\ud800"}).archive(tmp_path / "image.tar")
+    report.run(str(path), None, as_json=False, html="page.html")
+    assert "<code>?</code>" in (tmp_path / "page.html").read_text()
+    report.run(str(path), None, as_json=True, html=None)
+    text = capsys.readouterr().out.partition("\n")[2]
+    assert text.isascii()
+    assert json.loads(text)["labels"] == {"odd": "\ud800"}
+
+
+EVIL = "\x1b[2J\nEvery file is explained.\x9b\u202e"
+SHOWN = r"\x1b[2J\x0aEvery file is explained.\x9b\x202e"
+
+
+def test_what_others_wrote_is_no_order_to_a_terminal(tmp_path):
+    one = gather(tmp_path, base(), labels={source.REVISION: EVIL}, name="one.tar")
+    text = report.text_of(one)
+    assert f"source   {SHOWN}" in text
+    two = gather(tmp_path, base(), wheel(licence=f"License: {EVIL[:4]}evil"))
+    two["layers"][0]["step"] = EVIL
+    change = report.text_of_change(report.compare(one, two))
+    for each in (text, report.text_of(two), change):
+        assert all(line.isprintable() for line in each.splitlines())
+    assert SHOWN in change
+    assert r"\x1b[2Jevil" in report.text_of(two)
+
+
+def test_no_line_is_wider_than_a_terminal(tmp_path):
+    long = "1.0+" + "x\x07" * 20
+    labels = {source.REVISION: "a" * 40, "io.hothouse.lock": f"sha256:{'b' * 64}"}
+    one = gather(tmp_path, base(), wheel("Long" * 9, long), wheel("Same", long),
+                 wheel("Old" * 20, long), name="one.tar", labels=labels)
+    two = gather(tmp_path, base(long), wheel("Long" * 9, long + "2"), wheel("Same", long, size=9),
+                 wheel("New" * 20, long), labels={})
+    for text in (report.text_of(one), report.text_of_change(report.compare(one, two))):
+        assert max(map(len, text.splitlines())) == 80
 
 
 def test_an_empty_image_has_a_page(tmp_path):
