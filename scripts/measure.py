@@ -29,13 +29,16 @@ def output(*command: str) -> str:
     return result.stdout.strip()
 
 
-def layers_of(image: str) -> list[tuple[str, int]]:
-    """Return the build step and the compressed size in bytes of each layer, base first.
+def layers_of(image: str) -> list[tuple[str, int, int]]:
+    """Return each layer's build step, its compressed bytes and those of its files, base first.
 
     :raises Problem: the engine has no such image.
     """
     with oci.open_image(image) as it:
-        return list(zip(source.steps_of(it), (layer.size for layer in it.layers), strict=True))
+        return [
+            (step, layer.size, sum(member.size for member, _ in it.members(layer)))
+            for step, layer in zip(source.steps_of(it), it.layers, strict=True)
+        ]
 
 
 def first_answer(image: str) -> float:
@@ -64,12 +67,6 @@ def first_import(image: str) -> float:
     return float(output("docker", "run", "--rm", image, "python3", "-c", IMPORT))
 
 
-def unpacked(image: str) -> int:
-    """Return the bytes of all files of all layers of an image."""
-    with oci.open_image(image) as it:
-        return sum(member.size for layer in it.layers for member, _ in it.members(layer))
-
-
 def build_plain(variant: str) -> None:
     """Build the image to compare with."""
     print("building the image to compare with …", file=sys.stderr, flush=True)
@@ -90,11 +87,14 @@ def run(variant: str) -> None:
     build.build([f"jupyter-{variant}"])
     build_plain(variant)
     try:
-        rows = [("compressed size, MB", *(
-            sum(size for _, size in layers_of(image)) / 1e6 for image in (ours, PLAIN)))]
-        rows.append(("unpacked size, MB", *(unpacked(image) / 1e6 for image in (ours, PLAIN))))
+        layers = {image: layers_of(image) for image in (ours, PLAIN)}
+        rows = [
+            (f"{what} size, MB", *(sum(each[column] for each in layers[image]) / 1e6
+                                   for image in (ours, PLAIN)))
+            for column, what in ((1, "compressed"), (2, "unpacked"))
+        ]
         print(f"\n{ours}, compressed by layer:")
-        for name, size in layers_of(ours):
+        for name, size, _ in layers[ours]:
             print(f"  {name:28}{size / 1e6:8.1f} MB")
         for name, measure in (
             ("first answer of /api, s", first_answer),
