@@ -21,9 +21,10 @@ from typing import IO, BinaryIO
 
 import zstandard
 
-from scripts import blobs
+from scripts import blobs, strict_tar
 from scripts.blobs import Place, damaged
 from scripts.problem import Problem
+from scripts.strict_tar import Content
 
 PLATFORM = {"os": "linux", "architecture": "amd64"}
 INDEXES = (
@@ -46,10 +47,13 @@ class Layer:
 
 
 class Checked(io.RawIOBase):
-    """Hashes what is read through it."""
+    """Hashes what is read through it.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.total, self.hash = file, 0, hashlib.sha256()
+    :param refuse: makes the error where the file can't be decompressed.
+    """
+
+    def __init__(self, file: BinaryIO, refuse: strict_tar.Refuse) -> None:
+        self.file, self.total, self.hash, self.refuse = file, 0, hashlib.sha256(), refuse
 
     def readable(self) -> bool:
         """A stream to read."""
@@ -57,7 +61,10 @@ class Checked(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer``; 0 at the end."""
-        data = self.file.read(len(buffer))
+        try:
+            data = self.file.read(len(buffer))
+        except (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile):
+            raise self.refuse("can't be decompressed") from None
         buffer[: len(data)] = data
         self.hash.update(data)
         self.total += len(data)
@@ -65,9 +72,9 @@ class Checked(io.RawIOBase):
 
     def drain(self) -> str:
         """Read to the end and return the digest of all."""
-        while data := self.file.read(CHUNK):
-            self.hash.update(data)
-            self.total += len(data)
+        rest = bytearray(CHUNK)
+        while self.readinto(rest):
+            pass
         return f"sha256:{self.hash.hexdigest()}"
 
 
@@ -135,7 +142,7 @@ class Image:
             for each, diff_id, step in zip(found, diff_ids, steps, strict=False)
         ]
 
-    def members(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    def members(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, Content | None]]:
         """Read a layer: its tar's members in order, each with its content where it has one.
 
         A content can be read until the next member is asked for. After the last one the layer's
@@ -143,26 +150,22 @@ class Image:
 
         :raises Problem: the layer is damaged; says which.
         """
-        shown, what = self.place.shown, f"the layer {layer.digest}"
-        blob = self.place.open(layer.digest, layer.size)
-        outer = Checked(blob)
+        def refuse(why: str) -> Problem:
+            return damaged(self.place.shown, f"the layer {layer.digest} {why}")
+
+        blob = self.place.open(layer.digest)
         try:
-            stream = decompressed(io.BufferedReader(outer, CHUNK))
-            inner = Checked(stream)
-            reader = io.BufferedReader(inner, CHUNK)
-            with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as archive:
-                for member in archive:
-                    yield member, archive.extractfile(member) if member.isreg() else None
+            outer = Checked(blob, refuse)
+            inner = Checked(decompressed(io.BufferedReader(outer, CHUNK)), refuse)
+            yield from strict_tar.members(io.BufferedReader(inner, CHUNK), refuse)
             diff_id = inner.drain()
             digest = outer.drain()
-        except (tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile):
-            raise damaged(shown, what) from None
         finally:
             blob.close()
         if digest != layer.digest:
-            raise damaged(shown, f"{what} has the digest {digest}")
+            raise refuse(f"has the digest {digest}")
         if diff_id != layer.diff_id:
-            raise damaged(shown, f"{what} unpacks to {diff_id}, not {layer.diff_id}")
+            raise refuse(f"unpacks to {diff_id}, not {layer.diff_id}")
 
 
 def whole(place: Place, digest: str, size: int | None = None) -> bytes:

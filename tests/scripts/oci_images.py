@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +58,30 @@ class Made:
     layers: list[str]
     index: dict = field(default_factory=dict)
     manifests: set[str] = field(default_factory=set)
+
+    def edit(self, which: str, change: Callable[[dict], object]) -> Made:
+        """Change the ``config`` or the ``manifest``, and what names it; return the image."""
+        old = getattr(self, which)
+        value = json.loads(self.blobs.pop(old))
+        change(value)
+        return self.replace(which, json.dumps(value).encode())
+
+    def replace(self, which: str, data: bytes) -> Made:
+        """Put other bytes in the place of ``config`` or ``manifest``; return the image."""
+        self.blobs[digest_of(data)] = data
+        setattr(self, which, digest_of(data))
+        names = {"digest": digest_of(data), "size": len(data)}
+        if which == "config":
+            return self.edit("manifest", lambda manifest: manifest["config"].update(names))
+        self.manifests = {self.manifest}
+        self.index["manifests"][0].update(names)
+        return self
+
+    def name(self, other: Made) -> Made:
+        """Have the manifest name another image's first layer; return the image."""
+        self.blobs |= {other.layers[0]: other.blobs[other.layers[0]]}
+        names = {"digest": other.layers[0], "size": len(other.blobs[other.layers[0]])}
+        return self.edit("manifest", lambda manifest: manifest["layers"][0].update(names))
 
     def folder(self, path: Path) -> Path:
         """Write an OCI layout."""
