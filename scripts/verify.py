@@ -140,19 +140,33 @@ def recompressed(image: Image, again: Image) -> list[str]:
     ]
 
 
+def read(image: Image) -> None:
+    """Read all layers, which checks them: a manifest may name what is not there.
+
+    :raises Problem: a layer is damaged or missing.
+    """
+    for layer in image.layers:
+        for _ in image.members(layer):
+            pass
+
+
 def grade(image: Image, again: Image) -> tuple[int, list[str]]:
     """Compare an image with its rebuild.
 
     :returns: the grade, and lines that say what differs.
+    :raises Problem: a layer of the image is damaged or missing.
     """
     if image.digest == again.digest:
+        read(image)
         return SAME, []
     lines = [f"  rebuilt  {again.digest}"]
     if image.config_digest == again.config_digest:
+        read(image)
         return RECOMPRESSED, [*lines, *recompressed(image, again)]
     harmless, harmful = compare.configurations(image.config, again.config)
     lines += compare.described(harmless + harmful)
     if [each.diff_id for each in image.layers] == [each.diff_id for each in again.layers]:
+        read(image)
         return (DIFFERENT if harmful else METADATA), lines
     shared = len({each.diff_id for each in image.layers}
                  & {each.diff_id for each in again.layers})

@@ -186,6 +186,34 @@ def test_another_command_is_no_mere_metadata(tmp_path):
     assert "Cmd is ['evil']; its source gives ['python']" in said
 
 
+@pytest.mark.parametrize("damage", ["garbage", "missing", "evil"])
+@pytest.mark.parametrize(("other", "code"), [
+    ({}, verify.SAME), ({"compression": "gzip"}, verify.RECOMPRESSED),
+    ({"labels": {"a": "b"}}, verify.METADATA),
+])
+def test_no_grade_is_given_to_layers_that_are_not_there(tmp_path, other, code, damage):
+    honest = oci_images.make(oci_images.layer(FILES))
+    image = oci_images.make(oci_images.layer(FILES), **other)
+    evil = oci_images.make(oci_images.layer({**FILES, "etc/one": b"evil"}), compression="gzip")
+    first = image.layers[0]
+    names = {"again": honest.archive(tmp_path / "again"), "good": image.archive(tmp_path / "good")}
+    if damage == "missing":
+        del image.blobs[first]
+    elif damage == "garbage":
+        image.blobs[first] = b"garbage"
+    elif code == verify.SAME:
+        image.blobs[first] = evil.blobs[evil.layers[0]]
+    else:
+        image.name(evil)
+    names["bad"] = image.archive(tmp_path / "bad")
+    images = {name: oci.open_image(str(path)) for name, path in names.items()}
+    assert verify.grade(images["good"], images["again"])[0] == code
+    with pytest.raises(Problem, match="is damaged: the (layer|blob) sha256:"):
+        verify.grade(images["bad"], images["again"])
+    for each in images.values():
+        each.place.close()
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ({"etc/one": b"2\n"}, "/etc/one sha256 "),
     ({"etc/two": b"2\n"}, "/etc/two is a file of 2 bytes that its source does not give"),
