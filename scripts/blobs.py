@@ -22,6 +22,8 @@ from scripts.problem import Problem
 
 #: A blob that is read whole; manifests and configurations are far below it.
 SMALL = 32 << 20
+#: Fields that map words of the image's author.
+MAPS = ("Labels", "annotations", "ExposedPorts", "Volumes")
 DAMAGED = "get the image again"
 
 
@@ -51,15 +53,37 @@ def damaged(shown: str, what: str) -> Problem:
 def read_json(data: bytes, shown: str, what: str) -> dict:
     """Parse a JSON object of an image.
 
-    :raises Problem: it is none.
+    :raises Problem: it is none, or one that the engines read in another way: Go takes "Layers" for
+        "layers", and joins objects that are there twice.
     """
+    twice = damaged(shown, f"{what} has a key twice, of which readers take one or the other")
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        if len(dict(pairs)) < len(pairs):
+            raise twice
+        return dict(pairs)
+
     try:
-        value = json.loads(data)
-    except ValueError:
+        value = json.loads(data, object_pairs_hook=once)
+        if alike(value):
+            raise twice
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise damaged(shown, f"{what} is no JSON object")
     return value
+
+
+def alike(value: object, free: bool = False) -> bool:
+    """Whether an object has keys that differ in case only.
+
+    :param free: its keys are no fields but anybody's words, which may.
+    """
+    if isinstance(value, list):
+        return any(map(alike, value))
+    return isinstance(value, dict) and (
+        (not free and len({key.casefold() for key in value}) < len(value))
+        or any(alike(each, key in MAPS) for key, each in value.items()))
 
 
 def entries(index: dict, shown: str, what: str) -> list[dict]:

@@ -200,6 +200,9 @@ def choose(place: Place, wanted: str | None) -> tuple[str, dict]:
             data = blobs.read_json(whole(place, digest, each.get("size")), place.shown,
                                    f"the blob {digest}")
             seen.append(digest)
+            fields = {key.casefold() for key in data}
+            if "manifests" in fields and fields & {"layers", "config"}:
+                raise damaged(place.shown, f"the blob {digest} is an index and a manifest at once")
             # A descriptor's type may be missing, and the content's own too.
             if data.get("mediaType", each.get("mediaType")) in INDEXES or "manifests" in data:
                 inner = blobs.entries(data, place.shown, f"the index {digest}")
