@@ -35,7 +35,7 @@ class Place(Protocol):
     def descriptors(self) -> list[dict]:
         """The entries of the place's index: dicts with ``mediaType``, ``digest``, ``size``."""
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """The bytes of a blob, from their beginning.
 
         :raises Problem: the place has no such blob.
@@ -113,7 +113,7 @@ class Layout:
         data = (self.path / "index.json").read_bytes()
         return entries(read_json(data, self.shown, "index.json"), self.shown, "index.json")
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`Place`."""
         try:
             return (self.path / blob_name(digest, self.shown)).open("rb")
@@ -171,7 +171,7 @@ class Archive:
         member = self.members[name]
         return Slice(self.file, member.offset_data, member.size)
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`Place`."""
         name = blob_name(digest, self.shown)
         if name not in self.members:

@@ -168,12 +168,12 @@ class Image:
             raise refuse(f"unpacks to {diff_id}, not {layer.diff_id}")
 
 
-def whole(place: Place, digest: str, size: int | None = None) -> bytes:
+def whole(place: Place, digest: str) -> bytes:
     """Read a small blob whole and check it.
 
     :raises Problem: it is missing, damaged or too large.
     """
-    with place.open(digest, size) as blob:
+    with place.open(digest) as blob:
         data = b""
         while len(data) <= blobs.SMALL and (more := blob.read(CHUNK)):
             data += more
@@ -182,41 +182,50 @@ def whole(place: Place, digest: str, size: int | None = None) -> bytes:
     return data
 
 
+def fits(entry: dict) -> bool:
+    """Whether an index's entry may be for linux/amd64. One without a platform may; a later level of
+    the processor, as v3, is not what every linux/amd64 engine takes."""
+    platform = entry.get("platform") or PLATFORM
+    return all(platform.get(key) == value for key, value in PLATFORM.items()) \
+        and (platform.get("variant") or "v1") == "v1"
+
+
 def choose(place: Place, wanted: str | None) -> tuple[str, dict]:
     """Find the manifest for linux/amd64.
 
     :param wanted: the digest of a manifest or of an index that leads to it.
     :returns: its digest and content.
-    :raises Problem: there is none, or the content has another digest.
+    :raises Problem: there is none or more than one, or the content has another digest.
     """
-    seen: list[str] = []
-
-    def look(descriptors: list[dict], free: bool) -> Iterator[tuple[str, dict]]:
-        for each in descriptors:
-            platform = each.get("platform") or PLATFORM
-            if any(platform.get(key) != value for key, value in PLATFORM.items()):
-                continue
-            digest = each["digest"]
-            data = blobs.read_json(whole(place, digest, each.get("size")), place.shown,
-                                   f"the blob {digest}")
-            seen.append(digest)
-            fields = {key.casefold() for key in data}
-            if "manifests" in fields and fields & {"layers", "config"}:
-                raise damaged(place.shown, f"the blob {digest} is an index and a manifest at once")
-            # A descriptor's type may be missing, and the content's own too.
-            if data.get("mediaType", each.get("mediaType")) in INDEXES or "manifests" in data:
-                inner = blobs.entries(data, place.shown, f"the index {digest}")
-                yield from look(inner, free or digest == wanted)
-            elif free or digest == wanted:
-                yield digest, data
-
-    found = next(look(place.descriptors(), wanted is None), None)
-    if found is None and wanted and seen:
-        raise Problem(f"{place.shown} has the digest {seen[0]}, not {wanted}",
+    found: dict[str, dict] = {}
+    # Each with whether it is the wanted one or below it; grows on the way.
+    queue = [(entry, wanted is None) for entry in place.descriptors()]
+    seen: dict[tuple[str, bool], None] = {}
+    for entry, free in queue:
+        digest = entry["digest"]
+        key = digest, free or digest == wanted
+        if key in seen or not fits(entry):
+            continue
+        seen[key] = None
+        data = blobs.read_json(whole(place, digest), place.shown, f"the blob {digest}")
+        fields = {name.casefold() for name in data}
+        if "manifests" in fields and fields & {"layers", "config"}:
+            raise damaged(place.shown, f"the blob {digest} is an index and a manifest at once")
+        # A descriptor's type may be missing, and the content's own too.
+        if data.get("mediaType", entry.get("mediaType")) in INDEXES or "manifests" in data:
+            inner = blobs.entries(data, place.shown, f"the index {digest}")
+            queue += [(each, key[1]) for each in inner]
+        elif key[1]:
+            found[digest] = data
+    if len(found) > 1:
+        raise Problem(f"{place.shown} holds {len(found)} images for linux/amd64: "
+                      f"{', '.join(found)}", "name one with @sha256:… behind its name")
+    if not found and wanted and seen:
+        raise Problem(f"{place.shown} has the digest {next(iter(seen))[0]}, not {wanted}",
                       "name the digest that you want to check, or pull that image")
-    if found is None:
+    if not found:
         raise Problem(f"{place.shown} holds no image for linux/amd64", "name another image")
-    digest, manifest = found
+    digest, manifest = found.popitem()
     layers, config = manifest.get("layers"), manifest.get("config")
     if not isinstance(layers, list) or not isinstance(config, dict) or not all(
         isinstance(each, dict) and {"digest", "size"} <= each.keys() for each in (*layers, config)

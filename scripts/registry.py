@@ -79,7 +79,7 @@ class Registry:
                 self.manifests.setdefault(each["digest"], None)
         return data
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`scripts.blobs.Place`."""
         blobs.blob_name(digest, self.shown)  # refuses what is no digest
         if digest in self.manifests:

@@ -67,6 +67,55 @@ def test_an_image_for_another_platform_alone_is_refused(tmp_path):
     assert "no image for linux/amd64" in refused(made.archive(tmp_path / "image.tar"))
 
 
+def both(first: dict | None, second: dict | None) -> tuple[oci_images.Made, str, str]:
+    """Two images in one index, each with this platform or none, and their digests."""
+    images = [oci_images.make(oci_images.layer({name: b""})) for name in ("one", "two")]
+    entries = [{**each.index["manifests"][0], "platform": platform}
+               for each, platform in zip(images, (first, second), strict=True)]
+    made = images[0]
+    made.blobs |= images[1].blobs
+    made.index["manifests"] = [{key: value for key, value in each.items() if value is not None}
+                               for each in entries]
+    return made, images[0].manifest, images[1].manifest
+
+
+AMD64 = {"os": "linux", "architecture": "amd64"}
+
+
+@pytest.mark.parametrize(("first", "second"), [(AMD64, AMD64), (None, AMD64), (AMD64, None),
+                                               (AMD64, {**AMD64, "variant": "v1"})])
+def test_of_several_images_one_has_to_be_named(tmp_path, first, second):
+    made, one, two = both(first, second)
+    path = made.archive(tmp_path / "image.tar")
+    said = refused(path)
+    assert f"holds 2 images for linux/amd64: {one}, {two}. Fix: name one with @sha256:" in said
+    assert list(files_of(f"{path}@{one}")) == ["one"]
+    assert list(files_of(f"{path}@{two}")) == ["two"]
+
+
+@pytest.mark.parametrize("other", [{**AMD64, "variant": "v3"},
+                                   {"os": "unknown", "architecture": "unknown"}])
+def test_another_level_of_the_processor_and_an_attestation_are_passed_over(tmp_path, other):
+    made, *_ = both(other, AMD64)
+    assert list(files_of(made.archive(tmp_path / "image.tar"))) == ["two"]
+
+
+def test_one_image_under_several_names_is_one_image(tmp_path):
+    made = oci_images.make(oci_images.layer(FILES))
+    made.index["manifests"] *= 3
+    made.index["manifests"][1] = {**made.index["manifests"][1], "annotations": {"name": "other"}}
+    assert "etc/one" in files_of(made.archive(tmp_path / "image.tar"))
+
+
+def test_an_index_in_an_index_a_thousand_times_is_read(tmp_path):
+    made = oci_images.make(oci_images.layer(FILES))
+    for _ in range(1200):
+        data = json.dumps(made.index).encode()
+        made.blobs[oci_images.digest_of(data)] = data
+        made.index = {"manifests": [{"digest": oci_images.digest_of(data), "size": len(data)}]}
+    assert "etc/one" in files_of(made.archive(tmp_path / "image.tar"))
+
+
 def test_upper_layers_replace_and_remove(tmp_path):
     hard = tarfile.TarInfo("etc/same")
     hard.type, hard.linkname = tarfile.LNKTYPE, "etc/new"
