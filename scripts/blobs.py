@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from scripts.problem import Problem
 
 #: A blob that is read whole; manifests and configurations are far below it.
 SMALL = 32 << 20
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 #: Fields that map words of the image's author.
 MAPS = ("Labels", "annotations", "ExposedPorts", "Volumes")
 DAMAGED = "get the image again"
@@ -48,6 +50,11 @@ class Place(Protocol):
 def damaged(shown: str, what: str) -> Problem:
     """The error for a blob that is not what its digest says."""
     return Problem(f"{shown} is damaged: {what}", DAMAGED)
+
+
+def is_digest(value: object) -> bool:
+    """Whether a value is a digest as this project knows them."""
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
 def read_json(data: bytes, shown: str, what: str) -> dict:
@@ -94,8 +101,10 @@ def entries(index: dict, shown: str, what: str) -> list[dict]:
     found = index.get("manifests")
     if not isinstance(found, list) or not found:
         raise damaged(shown, f"{what} lists no manifest")
-    if not all(isinstance(each, dict) and isinstance(each.get("digest"), str) for each in found):
+    if not all(isinstance(each, dict) and is_digest(each.get("digest")) for each in found):
         raise damaged(shown, f"{what} has an entry without a digest")
+    if not all(isinstance(each.get("platform") or {}, dict) for each in found):
+        raise damaged(shown, f"{what} has an entry whose platform is none")
     return found
 
 
@@ -211,10 +220,9 @@ def blob_name(digest: str, shown: str) -> str:
 
     :raises Problem: the digest is none, or of an algorithm other than SHA-256.
     """
-    algorithm, _, value = digest.partition(":")
-    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise damaged(shown, f"{digest[:80]!r} is no SHA-256 digest")
-    return f"blobs/sha256/{value}"
+    if not is_digest(digest):
+        raise damaged(shown, f"{str(digest)[:80]!r} is no SHA-256 digest")
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def inspect(name: str) -> dict | None:

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -31,7 +30,6 @@ INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 CHUNK = 1 << 20
 
 
@@ -116,6 +114,9 @@ class Image:
         """The image's configuration: platform, environment, command, labels, history."""
         data = whole(self.place, self.config_digest)
         config = blobs.read_json(data, self.place.shown, f"the configuration {self.config_digest}")
+        if not is_config(config):
+            raise damaged(self.place.shown,
+                          f"the configuration {self.config_digest} has a value of a wrong type")
         found = (config.get("os"), config.get("architecture"))
         if found != tuple(PLATFORM.values()):
             raise Problem(f"{self.name} is for {'/'.join(map(str, found))}",
@@ -134,11 +135,11 @@ class Image:
         found = self.manifest["layers"]
         if len(diff_ids) != len(found):
             raise damaged(self.place.shown, f"{len(found)} layers, but {len(diff_ids)} diff_ids")
-        steps = [entry.get("created_by", "") for entry in self.config.get("history") or ()
+        steps = [entry.get("created_by") or "" for entry in self.config.get("history") or ()
                  if not entry.get("empty_layer")]
         steps += [""] * (len(found) - len(steps))
         return [
-            Layer(each["digest"], diff_id, each["size"], each.get("mediaType", ""), step)
+            Layer(each["digest"], diff_id, each["size"], each.get("mediaType") or "", step)
             for each, diff_id, step in zip(found, diff_ids, steps, strict=False)
         ]
 
@@ -164,6 +165,8 @@ class Image:
             blob.close()
         if digest != layer.digest:
             raise refuse(f"has the digest {digest}")
+        if outer.total != layer.size:
+            raise refuse(f"has {outer.total} bytes, not {layer.size}")
         if diff_id != layer.diff_id:
             raise refuse(f"unpacks to {diff_id}, not {layer.diff_id}")
 
@@ -180,6 +183,28 @@ def whole(place: Place, digest: str) -> bytes:
     if len(data) > blobs.SMALL or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
         raise damaged(place.shown, f"the blob {digest}")
     return data
+
+
+def is_blob(value: object) -> bool:
+    """Whether a value describes a blob, as a manifest does."""
+    if not isinstance(value, dict) or not blobs.is_digest(value.get("digest")):
+        return False
+    size = value.get("size")
+    return type(size) is int and size >= 0 and isinstance(value.get("mediaType") or "", str)
+
+
+def is_config(config: dict) -> bool:
+    """Whether the parts of a configuration that are read here have the types that they should."""
+    settings, rootfs = config.get("config") or {}, config.get("rootfs") or {}
+    history = config.get("history") or []
+    if not (isinstance(settings, dict) and isinstance(rootfs, dict) and isinstance(history, list)):
+        return False
+    labels, diff_ids = settings.get("Labels") or {}, rootfs.get("diff_ids") or []
+    return (isinstance(labels, dict) and isinstance(diff_ids, list)
+            and all(isinstance(value, str) for value in labels.values())
+            and all(map(blobs.is_digest, diff_ids))
+            and all(isinstance(each, dict) and isinstance(each.get("created_by") or "", str)
+                    for each in history))
 
 
 def fits(entry: dict) -> bool:
@@ -226,10 +251,8 @@ def choose(place: Place, wanted: str | None) -> tuple[str, dict]:
     if not found:
         raise Problem(f"{place.shown} holds no image for linux/amd64", "name another image")
     digest, manifest = found.popitem()
-    layers, config = manifest.get("layers"), manifest.get("config")
-    if not isinstance(layers, list) or not isinstance(config, dict) or not all(
-        isinstance(each, dict) and {"digest", "size"} <= each.keys() for each in (*layers, config)
-    ):
+    layers = manifest.get("layers")
+    if not isinstance(layers, list) or not all(map(is_blob, (*layers, manifest.get("config")))):
         raise damaged(place.shown, f"the manifest {digest} has no layers or no configuration")
     return digest, manifest
 
@@ -241,7 +264,7 @@ def find(name: str) -> tuple[Place, str | None]:
     :raises Problem: there is no such image.
     """
     bare, _, digest = name.partition("@")
-    if digest and not DIGEST.fullmatch(digest):
+    if digest and not blobs.is_digest(digest):
         raise Problem(f'"{digest[:80]}" is no digest', "write it as sha256: and 64 hex digits")
     path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / bare
     if bare.startswith((".", "/")) or (path.exists() and not registry_host(bare)):

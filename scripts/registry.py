@@ -30,6 +30,7 @@ ACCEPT = ", ".join((
 TIMEOUT = (10, 60)
 LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
+TOKEN = re.compile(r"[!-~]+")
 TAG = re.compile(r"\w[\w.-]{0,127}")
 
 
@@ -138,7 +139,10 @@ class Registry:
             return f"Basic {login}" if login else ""
         fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = fields.pop("realm", "")
-        parts = urlsplit(realm)
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            return ""
         safe = parts.scheme == "https" or LOOPBACK.fullmatch(parts.netloc)
         if kind.lower() != "bearer" or not safe:
             return ""
@@ -150,8 +154,11 @@ class Registry:
             given = answer.json() if answer.status_code == 200 else {}
         except ValueError:
             given = {}
+        if not isinstance(given, dict):
+            return ""
         token = given.get("token") or given.get("access_token")
-        return f"Bearer {token}" if token else ""
+        # What is no such text can't be a header's value.
+        return f"Bearer {token}" if isinstance(token, str) and TOKEN.fullmatch(token) else ""
 
     def close(self) -> None:
         """End the connections."""

@@ -151,10 +151,12 @@ class Registry:
     """Answers the pull side of the API for ``test/image:1`` on a port of the loopback address.
 
     :param token: ask for this token, which it hands out at /token to ``user:secret``.
+    :param realm: where it says that the token is had, instead.
     """
 
-    def __init__(self, image: Made, token: str = "") -> None:
-        self.image, self.token, self.asked = image, token, []
+    def __init__(self, image: Made, token: object = "", realm: str = "") -> None:
+        self.image, self.token, self.asked, self.logins = image, token, [], []
+        self.realm = realm
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -170,14 +172,17 @@ class Registry:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.asked.append(request.path)
         given = request.headers.get("Authorization", "")
+        self.logins.append(given)
         status, kind, body, headers = 404, "application/json", b"{}", {}
         top = self.image.index["manifests"][0]
         if request.path.startswith("/token?"):
             status = 200 if given == "Basic dXNlcjpzZWNyZXQ=" else 401
-            body = json.dumps({"token": self.token}).encode() if status == 200 else b"{}"
+            body = json.dumps(self.token if isinstance(self.token, list)
+                              else {"token": self.token}).encode() if status == 200 else b"{}"
         elif self.token and given != f"Bearer {self.token}":
             status = 401
-            headers = {"WWW-Authenticate": f'Bearer realm="http://{self.host}/token",'
+            realm = self.realm or f"http://{self.host}/token"
+            headers = {"WWW-Authenticate": f'Bearer realm="{realm}",'
                                            'service="test",scope="repository:test/image:pull"'}
         elif request.path == "/v2/test/image/manifests/1":
             status, kind, body = 200, top["mediaType"], self.image.blobs[top["digest"]]

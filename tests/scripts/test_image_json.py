@@ -62,3 +62,54 @@ def test_what_is_an_index_and_a_manifest_at_once_is_refused(tmp_path, made, fiel
 def test_what_is_no_json_object_is_refused(data):
     with pytest.raises(Problem, match="it is damaged: this is no JSON object"):
         blobs.read_json(data, "it", "this")
+
+
+BAD_MANIFESTS = [
+    {"config": []}, {"config": None}, {"layers": None}, {"layers": {}}, {"layers": ["x"]},
+    *({"layers": [{"digest": "sha256:" + "0" * 64, "size": 1, **change}]} for change in (
+        {"digest": 5}, {"digest": "sha256:0"}, {"digest": None}, {"size": "1"}, {"size": -1},
+        {"size": 1.5}, {"size": True}, {"mediaType": 7})),
+]
+
+
+@pytest.mark.parametrize("change", BAD_MANIFESTS)
+def test_a_manifest_with_a_value_of_a_wrong_type_is_refused(tmp_path, made, change):
+    made.edit("manifest", lambda manifest: manifest.update(change))
+    assert f"{made.manifest} has no layers or no configuration" in refused(tmp_path, made)
+
+
+@pytest.mark.parametrize("change", [
+    {"config": ["a"]}, {"config": {"Labels": ["a"]}}, {"config": {"Labels": {"a": 1}}},
+    {"rootfs": "a"}, {"rootfs": {"diff_ids": "a"}}, {"rootfs": {"diff_ids": [1]}},
+    {"rootfs": {"diff_ids": ["a"]}}, {"history": "a"}, {"history": ["a"]},
+    {"history": [{"created_by": 1}]},
+])
+def test_a_configuration_with_a_value_of_a_wrong_type_is_refused(tmp_path, made, change):
+    made.edit("config", lambda config: config.update(change))
+    assert f"{made.config} has a value of a wrong type" in refused(tmp_path, made)
+
+
+@pytest.mark.parametrize(("change", "labels", "step"), [
+    ({"history": [{"created_by": None}]}, {"a": "b"}, ""), ({"history": None}, {"a": "b"}, ""),
+    ({"config": None}, {}, "step 0"), ({"config": {"Labels": None}}, {}, "step 0"),
+])
+def test_what_is_null_is_as_if_it_were_missing(tmp_path, made, change, labels, step):
+    made.edit("config", lambda config: config.update(change))
+    image = read(tmp_path, made)
+    assert (image.labels, image.layers[0].step) == (labels, step)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"platform": "linux"}, "an entry whose platform is none"),
+    ({"digest": 5}, "an entry without a digest"),
+    ({"digest": "sha512:00"}, "an entry without a digest"),
+])
+def test_an_index_with_a_value_of_a_wrong_type_is_refused(tmp_path, made, change, words):
+    made.index["manifests"][0].update(change)
+    assert words in refused(tmp_path, made)
+
+
+def test_a_layer_of_another_size_than_the_manifest_says_is_refused(tmp_path, made):
+    size = len(made.blobs[made.layers[0]])
+    made.edit("manifest", lambda manifest: manifest["layers"][0].update(size=size + 1))
+    assert f"{made.layers[0]} has {size} bytes, not {size + 1}" in refused(tmp_path, made)

@@ -8,6 +8,7 @@ import oci_images
 import pytest
 
 from scripts import contents, oci
+from scripts import registry as registry_module
 from scripts.problem import Problem
 
 FILES = {"etc": None, "etc/one": b"1\n", "bin": "usr/bin", "usr/bin/tool": b"\x7fELF" + b"x" * 5000}
@@ -235,14 +236,50 @@ def test_a_registry_that_sends_other_bytes_is_refused():
         assert made.manifest in refused(f"{registry.host}/test/image@{made.manifest}")
 
 
-def test_a_registry_that_wants_a_token_gets_it_with_the_kept_login(tmp_path, monkeypatch):
+@pytest.fixture
+def login(tmp_path, monkeypatch):
+    """What ``docker login`` keeps, for a host."""
+    def kept(host: str) -> None:
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        (tmp_path / "config.json").write_text(json.dumps(
+            {"auths": {host: {"auth": "dXNlcjpzZWNyZXQ="}}}))
+    return kept
+
+
+def test_a_registry_that_wants_a_token_gets_it_with_the_kept_login(login):
     with oci_images.Registry(oci_images.make(oci_images.layer(FILES)), token="t0ken") as registry:
         name = f"{registry.host}/test/image:1"
         assert f"docker login {registry.host}" in refused(name)
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        (tmp_path / "config.json").write_text(json.dumps(
-            {"auths": {registry.host: {"auth": "dXNlcjpzZWNyZXQ="}}}))
+        login(registry.host)
         assert "etc/one" in files_of(name)
+
+
+@pytest.mark.parametrize("token", [["a"], 5, "a\nb", "\u20ac"])
+def test_a_registry_whose_token_is_none_is_refused(login, token):
+    with oci_images.Registry(oci_images.make(), token=token) as registry:
+        login(registry.host)
+        assert f"docker login {registry.host}" in refused(f"{registry.host}/test/image:1")
+
+
+@pytest.mark.parametrize("realm", ["http://HOST/token", "http://[", "nothing"])
+def test_a_login_is_sent_encrypted_or_over_the_loopback_address_only(login, realm):
+    with oci_images.Registry(oci_images.make()) as other, \
+            oci_images.Registry(oci_images.make(), token="t0ken") as registry:
+        # Any name of this machine that is no loopback address in itself.
+        registry.realm = realm.replace("HOST", other.host.replace("127.0.0.1", "0.0.0.0"))
+        login(registry.host)
+        assert f"docker login {registry.host}" in refused(f"{registry.host}/test/image:1")
+    assert other.asked == []
+    assert not any("Basic" in given for given in registry.logins)
+
+
+def test_http_is_spoken_with_the_loopback_address_only():
+    for host, scheme in [("127.0.0.1:5000", "http"), ("localhost", "http"), ("[::1]:5", "http"),
+                         ("registry.example.org", "https"), ("10.0.0.1:5000", "https"),
+                         ("127.0.0.1.example.org", "https"), ("localhost.example.org", "https")]:
+        place = registry_module.Registry(f"{host}/test/image", None)
+        assert place.base == f"{scheme}://{host}/v2/test/image"
+        place.close()
 
 
 def test_a_registry_that_does_not_answer_is_named():
