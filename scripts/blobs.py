@@ -30,9 +30,10 @@ DAMAGED = "get the image again"
 
 
 class Place(Protocol):
-    """What oci.py asks of a place. ``shown`` is its name in messages."""
+    """What oci.py asks of a place. ``shown`` is its name in messages, ``kind`` what it is."""
 
     shown: str
+    kind: str
 
     def descriptors(self) -> list[dict]:
         """The entries of the place's index: dicts with ``mediaType``, ``digest``, ``size``."""
@@ -111,6 +112,8 @@ def entries(index: dict, shown: str, what: str) -> list[dict]:
 class Layout:
     """A folder in the OCI image layout: index.json, and blobs/sha256/HEX."""
 
+    kind = "an OCI layout"
+
     def __init__(self, path: Path) -> None:
         self.path, self.shown = path, str(path)
         if not (path / "index.json").is_file():
@@ -137,8 +140,8 @@ class Layout:
 class Archive:
     """A tar file in the OCI image layout, as ``docker image save`` writes since engine 25."""
 
-    def __init__(self, file: BinaryIO, shown: str) -> None:
-        self.file, self.shown = file, shown
+    def __init__(self, file: BinaryIO, shown: str, kind: str = "an OCI archive") -> None:
+        self.file, self.shown, self.kind = file, shown, kind
         self.members: dict[str, tarfile.TarInfo] = {}
         last = "its beginning"
         try:
@@ -244,6 +247,15 @@ def inspect(name: str) -> dict | None:
     raise Problem(f"the Docker engine does not answer: {said}", "start it, then try again")
 
 
+def digests(known: dict) -> set[str]:
+    """The digests by which the engine knows an image that it has.
+
+    :param known: see :func:`inspect`.
+    """
+    names = known.get("RepoDigests") or ()
+    return {known.get("Id"), *(name.rpartition("@")[2] for name in names)}
+
+
 def from_engine(name: str, size: int) -> Archive:
     """Have the engine write an image into a temporary file, which has no name.
 
@@ -264,6 +276,6 @@ def from_engine(name: str, size: int) -> Archive:
             said = " ".join(done.stderr.decode(errors="replace").split())
             raise Problem(f"the engine can't hand out {name}: {said}", "pull or build it again")
         file.seek(0)
-        archive = Archive(file, name)
+        archive = Archive(file, name, "the engine")
         stack.pop_all()
     return archive

@@ -263,15 +263,16 @@ def find(name: str) -> tuple[Place, str | None]:
     :returns: the place, and the digest that the name asks for.
     :raises Problem: there is no such image.
     """
-    bare, _, digest = name.partition("@")
+    bare, mark, value = name.partition("@sha256:")
+    digest = f"sha256:{value}" if mark else None
     if digest and not blobs.is_digest(digest):
         raise Problem(f'"{digest[:80]}" is no digest', "write it as sha256: and 64 hex digits")
     path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / bare
     if bare.startswith((".", "/")) or (path.exists() and not registry_host(bare)):
         if path.is_dir():
-            return blobs.Layout(path), digest or None
+            return blobs.Layout(path), digest
         try:
-            return blobs.Archive(path.open("rb"), bare), digest or None
+            return blobs.Archive(path.open("rb"), bare), digest
         except OSError as error:
             raise Problem(f"{bare} can't be read: {error.strerror}", "name a file that is there"
                           ) from None
@@ -282,12 +283,13 @@ def find(name: str) -> tuple[Place, str | None]:
         if not host:
             raise
         known = None
-    if known:
-        return blobs.from_engine(bare, known["Size"]), digest or None
+    # The engine may have another image of that name, as an older one.
+    if known and not (host and digest and digest not in blobs.digests(known)):
+        return blobs.from_engine(bare, known["Size"]), digest
     if host:
         from scripts import registry
 
-        return registry.Registry(bare, digest or None), digest or None
+        return registry.Registry(bare, digest), digest
     raise Problem(f"no image {bare}: the engine has none, no file has that name, and it names no "
                   "registry", "scripts/inv build, or write HOST/NAME:TAG")
 

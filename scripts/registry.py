@@ -50,6 +50,7 @@ class Registry:
                           "write it as HOST/NAME:TAG, in small letters")
         self.wanted = digest or tag or "latest"
         self.shown = reference + (f"@{digest}" if digest else "")
+        self.kind = f"the registry {self.host}"
         scheme = "http" if LOOPBACK.fullmatch(self.host) else "https"
         self.base = f"{scheme}://{self.host}/v2/{self.name}"
         self.session = mirrors.session(pool=1)

@@ -7,7 +7,7 @@ import tarfile
 import oci_images
 import pytest
 
-from scripts import contents, oci
+from scripts import blobs, contents, oci
 from scripts import registry as registry_module
 from scripts.problem import Problem
 
@@ -271,6 +271,27 @@ def test_a_login_is_sent_encrypted_or_over_the_loopback_address_only(login, real
         assert f"docker login {registry.host}" in refused(f"{registry.host}/test/image:1")
     assert other.asked == []
     assert not any("Basic" in given for given in registry.logins)
+
+
+def test_a_digest_that_the_engine_lacks_is_asked_of_the_registry(tmp_path, monkeypatch):
+    old = oci_images.make(oci_images.layer({"old": b""}))
+    new = oci_images.make(oci_images.layer({"new": b""}))
+    archive = old.archive(tmp_path / "old.tar")
+    with oci_images.Registry(new) as registry:
+        name = f"{registry.host}/test/image:1"
+        index = "sha256:" + "1" * 64
+        known = {"Id": old.manifest, "Size": 1, "RepoDigests": [f"{registry.host}/test@{index}"]}
+        monkeypatch.setattr(blobs, "inspect", {name: known}.get)
+        monkeypatch.setattr(blobs, "from_engine", lambda name, size: blobs.Archive(
+            archive.open("rb"), name, "the engine"))
+        for asked, path, kind in [
+            (name, "old", "the engine"), (f"{name}@{old.manifest}", "old", "the engine"),
+            (f"{name}@{new.manifest}", "new", f"the registry {registry.host}"),
+        ]:
+            assert list(files_of(asked)) == [path]
+            with oci.open_image(asked) as image:
+                assert image.place.kind == kind
+        assert oci.find(f"{name}@{index}")[0].kind == "the engine"
 
 
 def test_http_is_spoken_with_the_loopback_address_only():
