@@ -20,6 +20,7 @@ from invoke.exceptions import Exit
 from scripts import claims, compare, engine, fetch, locks, oci, source
 from scripts.oci import Image
 from scripts.paths import STORE
+from scripts.printable import printable
 from scripts.problem import Problem
 
 SAME, RECOMPRESSED, METADATA, DIFFERENT = 0, 2, 3, 4
@@ -44,6 +45,7 @@ def run(name: str, *, quick: bool = False) -> None:
     :raises Exit: the grade is not the best; the status says which.
     """
     with oci.open_image(name) as image:
+        print(printable(f"{name} is read from {image.place.kind}"), flush=True)
         if quick:
             from scripts import quick as module
 
@@ -58,7 +60,8 @@ def run(name: str, *, quick: bool = False) -> None:
             with rebuilt(checkout, target, revision) as again_name, \
                     oci.open_image(again_name) as again:
                 code, lines = grade(image, again)
-    print("\n".join([name, f"  manifest {image.digest}", f"  source   {revision}", *lines]))
+    print("\n".join(map(printable, [name, f"  manifest {image.digest}", f"  source   {revision}",
+                                    *lines])))
     if code == DIFFERENT:
         raise Problem(f"{name} is not what its source gives (see above)",
                       "do not trust this image, or build it again", DIFFERENT)

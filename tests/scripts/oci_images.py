@@ -106,14 +106,15 @@ class Made:
 
 
 def make(*tars: bytes, compression: str = "zstd", labels: dict | None = None,
-         architecture: str = "amd64", **config: object) -> Made:
+         architecture: str = "amd64", created: str = "2026-01-01T00:00:00Z",
+         **config: object) -> Made:
     """Make an image of layers.
 
     :param config: the part of the configuration that a container runs by, as ``Env``.
     """
     packed = [COMPRESS[compression](tar) for tar in tars]
     settings = json.dumps({
-        "os": "linux", "architecture": architecture, "created": "2026-01-01T00:00:00Z",
+        "os": "linux", "architecture": architecture, "created": created,
         "config": {"Labels": labels or {}, **config},
         "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
         "history": [{"created_by": f"step {number}"} for number in range(len(tars))],
