@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,18 +23,22 @@ from scripts.problem import Problem
 
 #: A blob that is read whole; manifests and configurations are far below it.
 SMALL = 32 << 20
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+#: Fields that map words of the image's author.
+MAPS = ("Labels", "annotations", "ExposedPorts", "Volumes")
 DAMAGED = "get the image again"
 
 
 class Place(Protocol):
-    """What oci.py asks of a place. ``shown`` is its name in messages."""
+    """What oci.py asks of a place. ``shown`` is its name in messages, ``kind`` what it is."""
 
     shown: str
+    kind: str
 
     def descriptors(self) -> list[dict]:
         """The entries of the place's index: dicts with ``mediaType``, ``digest``, ``size``."""
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """The bytes of a blob, from their beginning.
 
         :raises Problem: the place has no such blob.
@@ -48,18 +53,45 @@ def damaged(shown: str, what: str) -> Problem:
     return Problem(f"{shown} is damaged: {what}", DAMAGED)
 
 
+def is_digest(value: object) -> bool:
+    """Whether a value is a digest as this project knows them."""
+    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
+
+
 def read_json(data: bytes, shown: str, what: str) -> dict:
     """Parse a JSON object of an image.
 
-    :raises Problem: it is none.
+    :raises Problem: it is none, or one that the engines read in another way: Go takes "Layers" for
+        "layers", and joins objects that are there twice.
     """
+    twice = damaged(shown, f"{what} has a key twice, of which readers take one or the other")
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        if len(dict(pairs)) < len(pairs):
+            raise twice
+        return dict(pairs)
+
     try:
-        value = json.loads(data)
-    except ValueError:
+        value = json.loads(data, object_pairs_hook=once)
+        if alike(value):
+            raise twice
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise damaged(shown, f"{what} is no JSON object")
     return value
+
+
+def alike(value: object, free: bool = False) -> bool:
+    """Whether an object has keys that differ in case only.
+
+    :param free: its keys are no fields but anybody's words, which may.
+    """
+    if isinstance(value, list):
+        return any(map(alike, value))
+    return isinstance(value, dict) and (
+        (not free and len({key.casefold() for key in value}) < len(value))
+        or any(alike(each, key in MAPS) for key, each in value.items()))
 
 
 def entries(index: dict, shown: str, what: str) -> list[dict]:
@@ -70,13 +102,17 @@ def entries(index: dict, shown: str, what: str) -> list[dict]:
     found = index.get("manifests")
     if not isinstance(found, list) or not found:
         raise damaged(shown, f"{what} lists no manifest")
-    if not all(isinstance(each, dict) and isinstance(each.get("digest"), str) for each in found):
+    if not all(isinstance(each, dict) and is_digest(each.get("digest")) for each in found):
         raise damaged(shown, f"{what} has an entry without a digest")
+    if not all(isinstance(each.get("platform") or {}, dict) for each in found):
+        raise damaged(shown, f"{what} has an entry whose platform is none")
     return found
 
 
 class Layout:
     """A folder in the OCI image layout: index.json, and blobs/sha256/HEX."""
+
+    kind = "an OCI layout"
 
     def __init__(self, path: Path) -> None:
         self.path, self.shown = path, str(path)
@@ -89,7 +125,7 @@ class Layout:
         data = (self.path / "index.json").read_bytes()
         return entries(read_json(data, self.shown, "index.json"), self.shown, "index.json")
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`Place`."""
         try:
             return (self.path / blob_name(digest, self.shown)).open("rb")
@@ -104,8 +140,8 @@ class Layout:
 class Archive:
     """A tar file in the OCI image layout, as ``docker image save`` writes since engine 25."""
 
-    def __init__(self, file: BinaryIO, shown: str) -> None:
-        self.file, self.shown = file, shown
+    def __init__(self, file: BinaryIO, shown: str, kind: str = "an OCI archive") -> None:
+        self.file, self.shown, self.kind = file, shown, kind
         self.members: dict[str, tarfile.TarInfo] = {}
         last = "its beginning"
         try:
@@ -147,7 +183,7 @@ class Archive:
         member = self.members[name]
         return Slice(self.file, member.offset_data, member.size)
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`Place`."""
         name = blob_name(digest, self.shown)
         if name not in self.members:
@@ -187,10 +223,9 @@ def blob_name(digest: str, shown: str) -> str:
 
     :raises Problem: the digest is none, or of an algorithm other than SHA-256.
     """
-    algorithm, _, value = digest.partition(":")
-    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise damaged(shown, f"{digest[:80]!r} is no SHA-256 digest")
-    return f"blobs/sha256/{value}"
+    if not is_digest(digest):
+        raise damaged(shown, f"{str(digest)[:80]!r} is no SHA-256 digest")
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def inspect(name: str) -> dict | None:
@@ -210,6 +245,15 @@ def inspect(name: str) -> dict | None:
     if "no such image" in said.lower() or "invalid reference" in said.lower():
         return None
     raise Problem(f"the Docker engine does not answer: {said}", "start it, then try again")
+
+
+def digests(known: dict) -> set[str]:
+    """The digests by which the engine knows an image that it has.
+
+    :param known: see :func:`inspect`.
+    """
+    names = known.get("RepoDigests") or ()
+    return {known.get("Id"), *(name.rpartition("@")[2] for name in names)}
 
 
 def from_engine(name: str, size: int) -> Archive:
@@ -232,6 +276,6 @@ def from_engine(name: str, size: int) -> Archive:
             said = " ".join(done.stderr.decode(errors="replace").split())
             raise Problem(f"the engine can't hand out {name}: {said}", "pull or build it again")
         file.seek(0)
-        archive = Archive(file, name)
+        archive = Archive(file, name, "the engine")
         stack.pop_all()
     return archive

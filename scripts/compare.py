@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scripts import contents, packages
-from scripts.contents import Contents, Entry
+from scripts.contents import Entry
 from scripts.oci import Image
+from scripts.printable import printable
 
 #: What of a configuration changes no container: when and of what it was made.
-METADATA = ("created", "history", "author", "rootfs", "moby.buildkit.buildinfo.v1")
+METADATA = ("created", "author", "moby.buildkit.buildinfo.v1")
+#: What follows from the layers, which are compared themselves.
+LAYERS = ("history", "rootfs")
 #: How many files of a package in another version are listed.
 SHOWN = 5
 
@@ -30,9 +33,7 @@ def configurations(one: dict, two: dict) -> tuple[list[Difference], list[Differe
     """
     harmless, harmful = [], []
     for key in sorted(one.keys() | two.keys()):
-        if key != "config" and one.get(key) != two.get(key):
-            if key in ("rootfs", "history"):
-                continue  # follows from the layers, which are compared themselves
+        if key not in ("config", *LAYERS) and one.get(key) != two.get(key):
             (harmless if key in METADATA else harmful).append(
                 Difference(key, arrow(one.get(key), two.get(key))))
     left, right = one.get("config") or {}, two.get("config") or {}
@@ -55,7 +56,7 @@ def arrow(found: object, wanted: object) -> str:
 
 def described(differences: list[Difference]) -> list[str]:
     """Lines about configurations."""
-    return [f"  configuration: {each.path} is {each.what}" for each in differences]
+    return [printable(f"  configuration: {each.path} is {each.what}") for each in differences]
 
 
 def files(image: Image, again: Image) -> list[Difference]:
@@ -70,7 +71,7 @@ def files(image: Image, again: Image) -> list[Difference]:
     for path in sorted(one.entries.keys() | two.entries.keys()):
         what = difference(one.entries.get(path), two.entries.get(path))
         if what:
-            found.append(Difference(path, what, explained(path, owners, one, two)))
+            found.append(Difference(path, what, explained(path, owners)))
     return found
 
 
@@ -93,7 +94,7 @@ def difference(one: Entry | None, two: Entry | None) -> str:
     return "; ".join(parts)
 
 
-def explained(path: str, owners: tuple[dict, dict], one: Contents, two: Contents) -> str:
+def explained(path: str, owners: tuple[dict, dict]) -> str:
     """Name the two versions of the package that a path belongs to, where they differ."""
     left, right = (each.get(path) for each in owners)
     if left is None and right is None:
@@ -116,4 +117,4 @@ def listed(differences: list[Difference]) -> list[str]:
             if len(members) > SHOWN:
                 lines.append(f"    and {len(members) - SHOWN} more")
     lines += [f"  /{each.path} {each.what}" for each in groups.get("", ())]
-    return lines
+    return [printable(line) for line in lines]

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -21,16 +20,16 @@ from typing import IO, BinaryIO
 
 import zstandard
 
-from scripts import blobs
+from scripts import blobs, strict_tar
 from scripts.blobs import Place, damaged
 from scripts.problem import Problem
+from scripts.strict_tar import Content
 
 PLATFORM = {"os": "linux", "architecture": "amd64"}
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 CHUNK = 1 << 20
 
 
@@ -46,10 +45,13 @@ class Layer:
 
 
 class Checked(io.RawIOBase):
-    """Hashes what is read through it."""
+    """Hashes what is read through it.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.total, self.hash = file, 0, hashlib.sha256()
+    :param refuse: makes the error where the file can't be decompressed.
+    """
+
+    def __init__(self, file: BinaryIO, refuse: strict_tar.Refuse) -> None:
+        self.file, self.total, self.hash, self.refuse = file, 0, hashlib.sha256(), refuse
 
     def readable(self) -> bool:
         """A stream to read."""
@@ -57,7 +59,10 @@ class Checked(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer``; 0 at the end."""
-        data = self.file.read(len(buffer))
+        try:
+            data = self.file.read(len(buffer))
+        except (zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile):
+            raise self.refuse("can't be decompressed") from None
         buffer[: len(data)] = data
         self.hash.update(data)
         self.total += len(data)
@@ -65,9 +70,9 @@ class Checked(io.RawIOBase):
 
     def drain(self) -> str:
         """Read to the end and return the digest of all."""
-        while data := self.file.read(CHUNK):
-            self.hash.update(data)
-            self.total += len(data)
+        rest = bytearray(CHUNK)
+        while self.readinto(rest):
+            pass
         return f"sha256:{self.hash.hexdigest()}"
 
 
@@ -109,6 +114,9 @@ class Image:
         """The image's configuration: platform, environment, command, labels, history."""
         data = whole(self.place, self.config_digest)
         config = blobs.read_json(data, self.place.shown, f"the configuration {self.config_digest}")
+        if not is_config(config):
+            raise damaged(self.place.shown,
+                          f"the configuration {self.config_digest} has a value of a wrong type")
         found = (config.get("os"), config.get("architecture"))
         if found != tuple(PLATFORM.values()):
             raise Problem(f"{self.name} is for {'/'.join(map(str, found))}",
@@ -127,15 +135,15 @@ class Image:
         found = self.manifest["layers"]
         if len(diff_ids) != len(found):
             raise damaged(self.place.shown, f"{len(found)} layers, but {len(diff_ids)} diff_ids")
-        steps = [entry.get("created_by", "") for entry in self.config.get("history") or ()
+        steps = [entry.get("created_by") or "" for entry in self.config.get("history") or ()
                  if not entry.get("empty_layer")]
         steps += [""] * (len(found) - len(steps))
         return [
-            Layer(each["digest"], diff_id, each["size"], each.get("mediaType", ""), step)
+            Layer(each["digest"], diff_id, each["size"], each.get("mediaType") or "", step)
             for each, diff_id, step in zip(found, diff_ids, steps, strict=False)
         ]
 
-    def members(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    def members(self, layer: Layer) -> Iterator[tuple[tarfile.TarInfo, Content | None]]:
         """Read a layer: its tar's members in order, each with its content where it has one.
 
         A content can be read until the next member is asked for. After the last one the layer's
@@ -143,34 +151,32 @@ class Image:
 
         :raises Problem: the layer is damaged; says which.
         """
-        shown, what = self.place.shown, f"the layer {layer.digest}"
-        blob = self.place.open(layer.digest, layer.size)
-        outer = Checked(blob)
+        def refuse(why: str) -> Problem:
+            return damaged(self.place.shown, f"the layer {layer.digest} {why}")
+
+        blob = self.place.open(layer.digest)
         try:
-            stream = decompressed(io.BufferedReader(outer, CHUNK))
-            inner = Checked(stream)
-            reader = io.BufferedReader(inner, CHUNK)
-            with tarfile.open(fileobj=reader, mode="r|", bufsize=CHUNK) as archive:
-                for member in archive:
-                    yield member, archive.extractfile(member) if member.isreg() else None
+            outer = Checked(blob, refuse)
+            inner = Checked(decompressed(io.BufferedReader(outer, CHUNK)), refuse)
+            yield from strict_tar.members(io.BufferedReader(inner, CHUNK), refuse)
             diff_id = inner.drain()
             digest = outer.drain()
-        except (tarfile.TarError, zstandard.ZstdError, zlib.error, EOFError, gzip.BadGzipFile):
-            raise damaged(shown, what) from None
         finally:
             blob.close()
         if digest != layer.digest:
-            raise damaged(shown, f"{what} has the digest {digest}")
+            raise refuse(f"has the digest {digest}")
+        if outer.total != layer.size:
+            raise refuse(f"has {outer.total} bytes, not {layer.size}")
         if diff_id != layer.diff_id:
-            raise damaged(shown, f"{what} unpacks to {diff_id}, not {layer.diff_id}")
+            raise refuse(f"unpacks to {diff_id}, not {layer.diff_id}")
 
 
-def whole(place: Place, digest: str, size: int | None = None) -> bytes:
+def whole(place: Place, digest: str) -> bytes:
     """Read a small blob whole and check it.
 
     :raises Problem: it is missing, damaged or too large.
     """
-    with place.open(digest, size) as blob:
+    with place.open(digest) as blob:
         data = b""
         while len(data) <= blobs.SMALL and (more := blob.read(CHUNK)):
             data += more
@@ -179,42 +185,74 @@ def whole(place: Place, digest: str, size: int | None = None) -> bytes:
     return data
 
 
+def is_blob(value: object) -> bool:
+    """Whether a value describes a blob, as a manifest does."""
+    if not isinstance(value, dict) or not blobs.is_digest(value.get("digest")):
+        return False
+    size = value.get("size")
+    return type(size) is int and size >= 0 and isinstance(value.get("mediaType") or "", str)
+
+
+def is_config(config: dict) -> bool:
+    """Whether the parts of a configuration that are read here have the types that they should."""
+    settings, rootfs = config.get("config") or {}, config.get("rootfs") or {}
+    history = config.get("history") or []
+    if not (isinstance(settings, dict) and isinstance(rootfs, dict) and isinstance(history, list)):
+        return False
+    labels, diff_ids = settings.get("Labels") or {}, rootfs.get("diff_ids") or []
+    return (isinstance(labels, dict) and isinstance(diff_ids, list)
+            and all(isinstance(value, str) for value in labels.values())
+            and all(map(blobs.is_digest, diff_ids))
+            and all(isinstance(each, dict) and isinstance(each.get("created_by") or "", str)
+                    for each in history))
+
+
+def fits(entry: dict) -> bool:
+    """Whether an index's entry may be for linux/amd64. One without a platform may; a later level of
+    the processor, as v3, is not what every linux/amd64 engine takes."""
+    platform = entry.get("platform") or PLATFORM
+    return all(platform.get(key) == value for key, value in PLATFORM.items()) \
+        and (platform.get("variant") or "v1") == "v1"
+
+
 def choose(place: Place, wanted: str | None) -> tuple[str, dict]:
     """Find the manifest for linux/amd64.
 
     :param wanted: the digest of a manifest or of an index that leads to it.
     :returns: its digest and content.
-    :raises Problem: there is none, or the content has another digest.
+    :raises Problem: there is none or more than one, or the content has another digest.
     """
-    seen: list[str] = []
-
-    def look(descriptors: list[dict], free: bool) -> Iterator[tuple[str, dict]]:
-        for each in descriptors:
-            platform = each.get("platform") or PLATFORM
-            if any(platform.get(key) != value for key, value in PLATFORM.items()):
-                continue
-            digest = each["digest"]
-            data = blobs.read_json(whole(place, digest, each.get("size")), place.shown,
-                                   f"the blob {digest}")
-            seen.append(digest)
-            # A descriptor's type may be missing, and the content's own too.
-            if data.get("mediaType", each.get("mediaType")) in INDEXES or "manifests" in data:
-                inner = blobs.entries(data, place.shown, f"the index {digest}")
-                yield from look(inner, free or digest == wanted)
-            elif free or digest == wanted:
-                yield digest, data
-
-    found = next(look(place.descriptors(), wanted is None), None)
-    if found is None and wanted and seen:
-        raise Problem(f"{place.shown} has the digest {seen[0]}, not {wanted}",
+    found: dict[str, dict] = {}
+    # Each with whether it is the wanted one or below it; grows on the way.
+    queue = [(entry, wanted is None) for entry in place.descriptors()]
+    seen: dict[tuple[str, bool], None] = {}
+    for entry, free in queue:
+        digest = entry["digest"]
+        key = digest, free or digest == wanted
+        if key in seen or not fits(entry):
+            continue
+        seen[key] = None
+        data = blobs.read_json(whole(place, digest), place.shown, f"the blob {digest}")
+        fields = {name.casefold() for name in data}
+        if "manifests" in fields and fields & {"layers", "config"}:
+            raise damaged(place.shown, f"the blob {digest} is an index and a manifest at once")
+        # A descriptor's type may be missing, and the content's own too.
+        if data.get("mediaType", entry.get("mediaType")) in INDEXES or "manifests" in data:
+            inner = blobs.entries(data, place.shown, f"the index {digest}")
+            queue += [(each, key[1]) for each in inner]
+        elif key[1]:
+            found[digest] = data
+    if len(found) > 1:
+        raise Problem(f"{place.shown} holds {len(found)} images for linux/amd64: "
+                      f"{', '.join(found)}", "name one with @sha256:… behind its name")
+    if not found and wanted and seen:
+        raise Problem(f"{place.shown} has the digest {next(iter(seen))[0]}, not {wanted}",
                       "name the digest that you want to check, or pull that image")
-    if found is None:
+    if not found:
         raise Problem(f"{place.shown} holds no image for linux/amd64", "name another image")
-    digest, manifest = found
-    layers, config = manifest.get("layers"), manifest.get("config")
-    if not isinstance(layers, list) or not isinstance(config, dict) or not all(
-        isinstance(each, dict) and {"digest", "size"} <= each.keys() for each in (*layers, config)
-    ):
+    digest, manifest = found.popitem()
+    layers = manifest.get("layers")
+    if not isinstance(layers, list) or not all(map(is_blob, (*layers, manifest.get("config")))):
         raise damaged(place.shown, f"the manifest {digest} has no layers or no configuration")
     return digest, manifest
 
@@ -225,15 +263,16 @@ def find(name: str) -> tuple[Place, str | None]:
     :returns: the place, and the digest that the name asks for.
     :raises Problem: there is no such image.
     """
-    bare, _, digest = name.partition("@")
-    if digest and not DIGEST.fullmatch(digest):
+    bare, mark, value = name.partition("@sha256:")
+    digest = f"sha256:{value}" if mark else None
+    if digest and not blobs.is_digest(digest):
         raise Problem(f'"{digest[:80]}" is no digest', "write it as sha256: and 64 hex digits")
     path = Path(os.environ.get("HOTHOUSE_CWD", ".")) / bare
     if bare.startswith((".", "/")) or (path.exists() and not registry_host(bare)):
         if path.is_dir():
-            return blobs.Layout(path), digest or None
+            return blobs.Layout(path), digest
         try:
-            return blobs.Archive(path.open("rb"), bare), digest or None
+            return blobs.Archive(path.open("rb"), bare), digest
         except OSError as error:
             raise Problem(f"{bare} can't be read: {error.strerror}", "name a file that is there"
                           ) from None
@@ -244,12 +283,13 @@ def find(name: str) -> tuple[Place, str | None]:
         if not host:
             raise
         known = None
-    if known:
-        return blobs.from_engine(bare, known["Size"]), digest or None
+    # The engine may have another image of that name, as an older one.
+    if known and not (host and digest and digest not in blobs.digests(known)):
+        return blobs.from_engine(bare, known["Size"]), digest
     if host:
         from scripts import registry
 
-        return registry.Registry(bare, digest or None), digest or None
+        return registry.Registry(bare, digest), digest
     raise Problem(f"no image {bare}: the engine has none, no file has that name, and it names no "
                   "registry", "scripts/inv build, or write HOST/NAME:TAG")
 

@@ -1,6 +1,10 @@
-"""Text that others wrote, as a terminal may show it."""
+"""Text of somebody else's image, made safe to print."""
 
 
 def printable(text: str) -> str:
-    """The text with each character that is not printable as \\xNN: a terminal would obey it."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    r"""Replace what is no printable character by ``\xNN``.
+
+    The name of a file may hold a newline or a terminal's control sequence, and print a verdict of
+    its own.
+    """
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

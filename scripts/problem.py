@@ -2,6 +2,8 @@
 
 from invoke.exceptions import Exit
 
+from scripts.printable import printable
+
 
 class Problem(Exit):
     """An expected failure. invoke prints its message to stderr and exits with ``code``.
@@ -12,8 +14,8 @@ class Problem(Exit):
     """
 
     def __init__(self, cause: str, fix: str, code: int = 1) -> None:
-        self.cause = " ".join(cause.split())
-        self.fix = " ".join(fix.split())
+        self.cause = printable(" ".join(cause.split()))
+        self.fix = printable(" ".join(fix.split()))
         super().__init__(f"error: {self.cause}. Fix: {self.fix}", code)
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ ACCEPT = ", ".join((
 TIMEOUT = (10, 60)
 LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
+TOKEN = re.compile(r"[!-~]+")
 TAG = re.compile(r"\w[\w.-]{0,127}")
 
 
@@ -49,6 +50,7 @@ class Registry:
                           "write it as HOST/NAME:TAG, in small letters")
         self.wanted = digest or tag or "latest"
         self.shown = reference + (f"@{digest}" if digest else "")
+        self.kind = f"the registry {self.host}"
         scheme = "http" if LOOPBACK.fullmatch(self.host) else "https"
         self.base = f"{scheme}://{self.host}/v2/{self.name}"
         self.session = mirrors.session(pool=1)
@@ -79,7 +81,7 @@ class Registry:
                 self.manifests.setdefault(each["digest"], None)
         return data
 
-    def open(self, digest: str, size: int | None = None) -> BinaryIO:
+    def open(self, digest: str) -> BinaryIO:
         """See :class:`scripts.blobs.Place`."""
         blobs.blob_name(digest, self.shown)  # refuses what is no digest
         if digest in self.manifests:
@@ -138,7 +140,10 @@ class Registry:
             return f"Basic {login}" if login else ""
         fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = fields.pop("realm", "")
-        parts = urlsplit(realm)
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            return ""
         safe = parts.scheme == "https" or LOOPBACK.fullmatch(parts.netloc)
         if kind.lower() != "bearer" or not safe:
             return ""
@@ -150,8 +155,11 @@ class Registry:
             given = answer.json() if answer.status_code == 200 else {}
         except ValueError:
             given = {}
+        if not isinstance(given, dict):
+            return ""
         token = given.get("token") or given.get("access_token")
-        return f"Bearer {token}" if token else ""
+        # What is no such text can't be a header's value.
+        return f"Bearer {token}" if isinstance(token, str) and TOKEN.fullmatch(token) else ""
 
     def close(self) -> None:
         """End the connections."""

@@ -20,6 +20,7 @@ from invoke.exceptions import Exit
 from scripts import claims, compare, engine, fetch, locks, oci, source
 from scripts.oci import Image
 from scripts.paths import STORE
+from scripts.printable import printable
 from scripts.problem import Problem
 
 SAME, RECOMPRESSED, METADATA, DIFFERENT = 0, 2, 3, 4
@@ -44,6 +45,7 @@ def run(name: str, *, quick: bool = False) -> None:
     :raises Exit: the grade is not the best; the status says which.
     """
     with oci.open_image(name) as image:
+        print(printable(f"{name} is read from {image.place.kind}"), flush=True)
         if quick:
             from scripts import quick as module
 
@@ -58,7 +60,8 @@ def run(name: str, *, quick: bool = False) -> None:
             with rebuilt(checkout, target, revision) as again_name, \
                     oci.open_image(again_name) as again:
                 code, lines = grade(image, again)
-    print("\n".join([name, f"  manifest {image.digest}", f"  source   {revision}", *lines]))
+    print("\n".join(map(printable, [name, f"  manifest {image.digest}", f"  source   {revision}",
+                                    *lines])))
     if code == DIFFERENT:
         raise Problem(f"{name} is not what its source gives (see above)",
                       "do not trust this image, or build it again", DIFFERENT)
@@ -140,19 +143,33 @@ def recompressed(image: Image, again: Image) -> list[str]:
     ]
 
 
+def read(image: Image) -> None:
+    """Read all layers, which checks them: a manifest may name what is not there.
+
+    :raises Problem: a layer is damaged or missing.
+    """
+    for layer in image.layers:
+        for _ in image.members(layer):
+            pass
+
+
 def grade(image: Image, again: Image) -> tuple[int, list[str]]:
     """Compare an image with its rebuild.
 
     :returns: the grade, and lines that say what differs.
+    :raises Problem: a layer of the image is damaged or missing.
     """
     if image.digest == again.digest:
+        read(image)
         return SAME, []
     lines = [f"  rebuilt  {again.digest}"]
     if image.config_digest == again.config_digest:
+        read(image)
         return RECOMPRESSED, [*lines, *recompressed(image, again)]
     harmless, harmful = compare.configurations(image.config, again.config)
     lines += compare.described(harmless + harmful)
     if [each.diff_id for each in image.layers] == [each.diff_id for each in again.layers]:
+        read(image)
         return (DIFFERENT if harmful else METADATA), lines
     shared = len({each.diff_id for each in image.layers}
                  & {each.diff_id for each in again.layers})

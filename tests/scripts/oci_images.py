@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,6 +73,30 @@ class Made:
     index: dict = field(default_factory=dict)
     manifests: set[str] = field(default_factory=set)
 
+    def edit(self, which: str, change: Callable[[dict], object]) -> Made:
+        """Change the ``config`` or the ``manifest``, and what names it; return the image."""
+        old = getattr(self, which)
+        value = json.loads(self.blobs.pop(old))
+        change(value)
+        return self.replace(which, json.dumps(value).encode())
+
+    def replace(self, which: str, data: bytes) -> Made:
+        """Put other bytes in the place of ``config`` or ``manifest``; return the image."""
+        self.blobs[digest_of(data)] = data
+        setattr(self, which, digest_of(data))
+        names = {"digest": digest_of(data), "size": len(data)}
+        if which == "config":
+            return self.edit("manifest", lambda manifest: manifest["config"].update(names))
+        self.manifests = {self.manifest}
+        self.index["manifests"][0].update(names)
+        return self
+
+    def name(self, other: Made) -> Made:
+        """Have the manifest name another image's first layer; return the image."""
+        self.blobs |= {other.layers[0]: other.blobs[other.layers[0]]}
+        names = {"digest": other.layers[0], "size": len(other.blobs[other.layers[0]])}
+        return self.edit("manifest", lambda manifest: manifest["layers"][0].update(names))
+
     def folder(self, path: Path) -> Path:
         """Write an OCI layout."""
         (path / "blobs/sha256").mkdir(parents=True)
@@ -95,14 +120,15 @@ class Made:
 
 
 def make(*tars: bytes, compression: str = "zstd", labels: dict | None = None,
-         architecture: str = "amd64", **config: object) -> Made:
+         architecture: str = "amd64", created: str = "2026-01-01T00:00:00Z",
+         **config: object) -> Made:
     """Make an image of layers.
 
     :param config: the part of the configuration that a container runs by, as ``Env``.
     """
     packed = [COMPRESS[compression](tar) for tar in tars]
     settings = json.dumps({
-        "os": "linux", "architecture": architecture, "created": "2026-01-01T00:00:00Z",
+        "os": "linux", "architecture": architecture, "created": created,
         "config": {"Labels": labels or {}, **config},
         "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
         "history": [{"created_by": f"step {number}"} for number in range(len(tars))],
@@ -140,10 +166,12 @@ class Registry:
     """Answers the pull side of the API for ``test/image:1`` on a port of the loopback address.
 
     :param token: ask for this token, which it hands out at /token to ``user:secret``.
+    :param realm: where it says that the token is had, instead.
     """
 
-    def __init__(self, image: Made, token: str = "") -> None:
-        self.image, self.token, self.asked = image, token, []
+    def __init__(self, image: Made, token: object = "", realm: str = "") -> None:
+        self.image, self.token, self.asked, self.logins = image, token, [], []
+        self.realm = realm
         registry = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -159,14 +187,17 @@ class Registry:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.asked.append(request.path)
         given = request.headers.get("Authorization", "")
+        self.logins.append(given)
         status, kind, body, headers = 404, "application/json", b"{}", {}
         top = self.image.index["manifests"][0]
         if request.path.startswith("/token?"):
             status = 200 if given == "Basic dXNlcjpzZWNyZXQ=" else 401
-            body = json.dumps({"token": self.token}).encode() if status == 200 else b"{}"
+            body = json.dumps(self.token if isinstance(self.token, list)
+                              else {"token": self.token}).encode() if status == 200 else b"{}"
         elif self.token and given != f"Bearer {self.token}":
             status = 401
-            headers = {"WWW-Authenticate": f'Bearer realm="http://{self.host}/token",'
+            realm = self.realm or f"http://{self.host}/token"
+            headers = {"WWW-Authenticate": f'Bearer realm="{realm}",'
                                            'service="test",scope="repository:test/image:pull"'}
         elif request.path == "/v2/test/image/manifests/1":
             status, kind, body = 200, top["mediaType"], self.image.blobs[top["digest"]]

@@ -57,7 +57,8 @@ def program(c):
 def wait(c):
     c.run("sleep 1; echo waiting; sleep 60")
 '''
-MODULES = ("__init__.py", "inv", "cli.py", "paths.py", "problem.py", "requirements.txt")
+MODULES = ("__init__.py", "inv", "cli.py", "paths.py", "printable.py", "problem.py",
+           "requirements.txt")
 MAKING = "making the tool environment (once) …\n"
 
 

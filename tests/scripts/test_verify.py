@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,13 +169,17 @@ def test_another_compression_is_the_second_grade(tmp_path):
 
 
 def test_other_labels_and_times_are_the_third_grade(tmp_path):
-    code, said = graded(tmp_path, {"labels": {"a": "1"}}, {"labels": {"a": "2"}})
+    code, said = graded(tmp_path, {"labels": {"a": "1"}, "created": "2026-01-02T00:00:00Z"},
+                        {"labels": {"a": "2"}})
     assert code == verify.METADATA
     assert "label a is 1; its source gives 2" in said
+    assert "created is 2026-01-02T00:00:00Z; its source gives 2026-01-01T00:00:00Z" in said
 
 
 def test_other_times_and_layers_are_the_third_grade(tmp_path):
-    split = [oci_images.layer({"etc": None, "etc/one": b"1\n"}),
+    later = tarfile.TarInfo("etc")
+    later.type, later.mode, later.mtime = tarfile.DIRTYPE, 0o755, 1_700_000_000
+    split = [oci_images.layer({"etc": later, "etc/one": b"1\n"}),
              oci_images.layer({"bin": "usr/bin", "usr/bin/tool": b"x" * 1000})]
     code, said = graded(tmp_path, {"tars": split}, {})
     assert (code, said.splitlines()[-1]) == (verify.METADATA, "  0 of 2 layers are equal")
@@ -184,6 +189,62 @@ def test_another_command_is_no_mere_metadata(tmp_path):
     code, said = graded(tmp_path, {"Cmd": ["evil"]}, {"Cmd": ["python"]})
     assert code == verify.DIFFERENT
     assert "Cmd is ['evil']; its source gives ['python']" in said
+
+
+def test_other_extended_attributes_are_a_difference(tmp_path):
+    able = tarfile.TarInfo("bin")
+    able.type, able.linkname, able.mode = tarfile.SYMTYPE, "usr/bin", 0o644
+    able.pax_headers = {"SCHILY.xattr.security.capability": "1"}
+    code, said = graded(tmp_path, {"tars": [oci_images.layer({**FILES, "bin": able})]}, {})
+    assert code == verify.DIFFERENT
+    assert "/bin attributes SCHILY.xattr.security.capability='1', not none" in said
+
+
+def test_what_an_image_says_cannot_print_a_verdict(tmp_path):
+    evil = "\x1b[2K\nGrade: same manifest"
+    code, said = graded(tmp_path, {"tars": [oci_images.layer({**FILES, evil: b"1"})],
+                                   "labels": {evil: evil}}, {})
+    assert code == verify.DIFFERENT
+    assert said.count(r"\x1b[2K\x0aGrade: same manifest") == 3
+    assert "\x1b" not in said
+    assert "\nGrade" not in said
+
+
+def test_the_result_says_where_the_image_was_read(tmp_path, monkeypatch, capsys):
+    path = oci_images.make(oci_images.layer({})).archive(tmp_path / "a@b.tar")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Problem, match="is no image of Hothouse"):
+        verify.run("./a@b.tar")
+    assert capsys.readouterr().out == "./a@b.tar is read from an OCI archive\n"
+    assert path.exists()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "missing", "evil"])
+@pytest.mark.parametrize(("other", "code"), [
+    ({}, verify.SAME), ({"compression": "gzip"}, verify.RECOMPRESSED),
+    ({"labels": {"a": "b"}}, verify.METADATA),
+])
+def test_no_grade_is_given_to_layers_that_are_not_there(tmp_path, other, code, damage):
+    honest = oci_images.make(oci_images.layer(FILES))
+    image = oci_images.make(oci_images.layer(FILES), **other)
+    evil = oci_images.make(oci_images.layer({**FILES, "etc/one": b"evil"}), compression="gzip")
+    first = image.layers[0]
+    names = {"again": honest.archive(tmp_path / "again"), "good": image.archive(tmp_path / "good")}
+    if damage == "missing":
+        del image.blobs[first]
+    elif damage == "garbage":
+        image.blobs[first] = b"garbage"
+    elif code == verify.SAME:
+        image.blobs[first] = evil.blobs[evil.layers[0]]
+    else:
+        image.name(evil)
+    names["bad"] = image.archive(tmp_path / "bad")
+    images = {name: oci.open_image(str(path)) for name, path in names.items()}
+    assert verify.grade(images["good"], images["again"])[0] == code
+    with pytest.raises(Problem, match="is damaged: the (layer|blob) sha256:"):
+        verify.grade(images["bad"], images["again"])
+    for each in images.values():
+        each.place.close()
 
 
 @pytest.mark.parametrize(("change", "words"), [
