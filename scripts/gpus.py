@@ -72,7 +72,7 @@ def variables(driver: str, wanted: str) -> dict[str, str]:
             if row.cause and (row.status != rows.INFO or row.key == "host-no-gpu"):
                 raise Problem(row.cause, row.fix)
         if not wanted.startswith(CDI_KIND):
-            check_names(wanted, host_gpu.smi(host)[0])
+            check_names(wanted, host_gpu.smi(host).names)
         if not host_gpu.toolkit(host, info)[1]:
             driver = "cdi"
     if driver == "cdi" and not wanted.startswith(CDI_KIND):

@@ -128,12 +128,25 @@ def test_nouveau_is_named(stage):
 
 @pytest.mark.parametrize(("said", "wanted"), [
     ("NVIDIA T4, 470.57.02", ["host-driver-old"]), ("NVIDIA T4, 525.60.13", []),
+    ("NVIDIA L4, 550.54.15, 8.9", []), ("NVIDIA H200, 550.54.15, 9.0", ["host-driver-ptx"]),
+    ("NVIDIA H200, 555.42.02, 9.0", []), ("NVIDIA H200, 550.54.15, [N/A]", []),
+    ("NVIDIA L4, 550.54.15, 8.9\nNVIDIA H200, 550.54.15, 9.0", ["host-driver-ptx"]),
 ])
 def test_the_hosts_driver_is_compared_with_the_floor(stage, monkeypatch, said, wanted):
     stage.driver()
     stage.program(host_gpu.HOOK)
     monkeypatch.setenv("STANDIN_SMI", said)
     assert keys(stage.look(OLD)) == wanted
+
+
+def test_an_old_nvidia_smi_is_asked_without_the_compute_capability(stage):
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.bin / "nvidia-smi").write_text(
+        "#!/bin/sh\ncase $1 in *compute_cap*)\n"
+        "echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2;; esac\n"
+        "echo 'Tesla K80, 470.57.02'\n")
+    assert keys(stage.look(OLD)) == ["host-driver-old"]
 
 
 def test_an_nvidia_smi_that_fails_is_quoted(stage, monkeypatch):

@@ -1,6 +1,7 @@
 """The image's doctor on machines that a folder stands for: what no container can be made to show,
 such as the host's driver in /proc. It tests our reading; it never counts as GPU evidence."""
 
+import io
 import re
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from scripts.shared import findings, load, machine, nvidia, rows
 
 gpu, noise, cli, measure = (load(name) for name in ("gpu", "noise", "cli", "measure"))
+installed = load("installed")
 BUILT = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 GONE = {"loads": False,
@@ -17,7 +19,7 @@ GONE = {"loads": False,
 def facts(root, variant="cuda", cuda=None, nvml=None, **environ):
     seen = machine.Machine(root, environ)
     return gpu.Facts(seen, variant, 12, BUILT, cuda or GONE, nvml or {"loads": False},
-                     seen.gpu_nodes())
+                     seen.gpu_nodes(), built_cuda=12050)
 
 
 def write(root, name, text=""):
@@ -81,6 +83,38 @@ def test_memory_limits_of_both_versions_of_cgroups(tmp_path, limit, wanted):
 ])
 def test_capabilities_against_a_build(capability, wanted):
     assert nvidia.coverage(capability, BUILT) == wanted
+
+
+def seen_by_cuda(*capabilities, cuda=12040):
+    """A driver's answer with a GPU of each capability."""
+    devices = [{"index": index, "name": "NVIDIA X", "capability": list(capability), "code": 0}
+               for index, capability in enumerate(capabilities)]
+    return {"loads": True, "path": "libcuda.so.1", "code": 0, "cuda": cuda, "devices": devices}
+
+
+@pytest.mark.parametrize(("capability", "cuda", "key"), [
+    ((9, 0), 12040, "driver-ptx"), ((9, 0), 12050, ""), ((9, 0), 13000, ""), ((9, 0), 0, ""),
+    ((12, 0), 12040, "driver-ptx"), ((8, 9), 12040, ""), ((8, 9), 12000, ""),
+])
+def test_ptx_needs_a_driver_of_the_builds_own_cuda(tmp_path, capability, cuda, key):
+    here = facts(tmp_path, cuda=seen_by_cuda(capability, cuda=cuda), nvml={"driver": "550.54.15"})
+    verdict = gpu.judge(here)
+    assert (verdict.state, verdict.key) == ("broken" if key else "works", key)
+    if key:
+        assert "550.54.15 knows CUDA up to 12.4, and" in gpu.line(here, verdict)["cause"]
+        assert "to 555.42.02 or newer" in gpu.line(here, verdict)["fix"]
+
+
+def test_a_gpu_that_needs_no_ptx_is_used_beside_one_that_cannot_have_it(tmp_path):
+    here = facts(tmp_path, cuda=seen_by_cuda((9, 0), (8, 0)))
+    assert gpu.judge(here).state == "works"
+    assert [bool(gpu.device_problem(here, device)) for device in here.devices] == [True, False]
+
+
+def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
+    for said, number in (("12.5.1", 12050), ("12.9", 12090), ("", 0)):
+        monkeypatch.setattr(installed, "build_info", lambda said=said: {"cuda_version": said})
+        assert installed.built_cuda() == number
 
 
 def test_a_build_without_ptx_does_not_run_on_what_is_newer():
@@ -198,6 +232,16 @@ def test_a_gpus_numbers_are_shown_with_the_ratio_to_the_cpu():
 def test_what_goes_wrong_while_computing_is_a_failure(works, child, key):
     found = judged(works=works, **child)
     assert key in [row.key for row in found if row.status == "fail"]
+
+
+def test_a_gpu_is_measured_under_the_number_that_tensorflow_gives_it(tmp_path, monkeypatch):
+    # TensorFlow leaves out what is older than its build, and counts what only lacks a driver.
+    here = facts(tmp_path, cuda=seen_by_cuda((5, 2), (9, 0), (8, 0)))
+    asked = []
+    monkeypatch.setattr(measure, "start", lambda kind, index, *_: (
+        asked.append((kind, index)), measure.Child())[1])
+    measure.run(here, gpu.judge(here), 0, io.StringIO())
+    assert asked == [("cpu", 0), ("gpu", 1)]
 
 
 def test_numbers_have_three_figures():

@@ -153,11 +153,18 @@ def test_nvml_of_another_version_than_the_kernel_module(doctor, stand):
     ("99.7", "info", "capability-ptx", "PTX only"), ("5.2", "fail", "capability-old", "5.2"),
 ])
 def test_compute_capabilities(doctor, stand, capability, status, found, word):
-    code, report = doctor(*stand.gpu(f"NVIDIA Future|{capability}"))
+    code, report = doctor(*stand.gpu(f"NVIDIA Future|{capability}"), "--env", "STANDIN_CUDA=12050")
     seen = row(report, "GPU 0")
     assert (seen["status"], seen["key"]) == (status, found)
     assert word in seen["found"]
     assert code == int(status == "fail")
+
+
+@pytest.mark.parametrize(("cuda", "found"), [("12040", ["driver-ptx"]), ("12050", [])])
+def test_a_driver_that_is_older_than_the_builds_ptx(doctor, stand, cuda, found):
+    status, report = doctor(*stand.gpu("NVIDIA H200|9.0"), "--env", f"STANDIN_CUDA={cuda}")
+    assert (status, keys(report)) == (int(bool(found)), found)
+    assert not found or "555.42.02" in row(report, "GPU 0")["fix"]
 
 
 def test_a_mig_slice_is_a_gpu(doctor, stand):

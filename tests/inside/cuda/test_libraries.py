@@ -150,6 +150,14 @@ def test_ptxas_compiles_and_libdevice_lies_where_xla_looks(tmp_path):
     assert os.access(root / "bin/ptxas", os.X_OK)
 
 
+def test_the_host_knows_which_gpus_need_ptx_and_of_which_cuda():
+    from hothouse import installed, nvidia
+
+    assert installed.built_cuda() == max(nvidia.PTX_FLOORS)
+    shown = ".".join(map(str, nvidia.PTX_FROM))
+    assert f"compute_{shown.replace('.', '')}" in installed.capabilities()
+
+
 def test_the_driver_is_not_in_the_image():
     if os.environ.get("HOTHOUSE_EXPECT_GPU") != "1":
         with pytest.raises(OSError, match="libcuda.so.1"):

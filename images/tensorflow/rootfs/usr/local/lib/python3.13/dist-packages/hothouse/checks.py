@@ -87,8 +87,7 @@ def libcuda(facts: Facts) -> Row:
     if cuda.get("code"):
         return Row("libcuda", INFO, f"{cuda['path']}; cuInit says {nvidia.cu_name(cuda['code'])}")
     newest = cuda.get("cuda", 0)
-    return Row("libcuda", OK, f"{cuda['path']}; starts; for CUDA up to "
-               f"{newest // 1000}.{newest % 1000 // 10}")
+    return Row("libcuda", OK, f"{cuda['path']}; starts; for CUDA up to {nvidia.show_cuda(newest)}")
 
 
 def device_nodes(facts: Facts) -> Row:

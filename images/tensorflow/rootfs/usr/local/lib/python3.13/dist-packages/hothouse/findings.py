@@ -154,6 +154,11 @@ FINDINGS = {
         "GPU {index}", "the build has no kernels for compute capability {capability}, only PTX: "
         "the first start compiles them, which takes minutes",
         "wait once; keep the cache on a volume (CUDA_CACHE_PATH, now {cache})", INFO),
+    "driver-ptx": Finding(
+        "GPU {index}", "the NVIDIA driver {driver} knows CUDA up to {cuda}, and TensorFlow's "
+        "kernels for compute capability {capability} are PTX of CUDA {built}, which it cannot "
+        "compile",
+        "update the host's driver to {floor} or newer, reboot it and start the container anew"),
     "capability-unknown": Finding(
         "GPU {index}", "the driver does not tell the compute capability of the GPU {name}",
         "run nvidia-smi on the host; update its driver", WARN),

@@ -29,6 +29,7 @@ class Facts:
     nodes: list[str] = field(default_factory=list)
     denied: dict[str, OSError] = field(default_factory=dict)
     unhidden: int = 0  # GPUs that CUDA sees without CUDA_VISIBLE_DEVICES
+    built_cuda: int = 0  # the CUDA of TensorFlow's build, as cuDriverGetVersion counts
 
     @property
     def driver(self) -> str:
@@ -71,7 +72,8 @@ def look(machine: Machine, context: bool = False, limit: float = probes.LIMIT) -
     cuda = probes.Probe("cuda", *(["context"] if context else []), environ=environ)
     nvml = probes.Probe("nvml", environ=environ)
     facts = Facts(
-        machine, installed.variant(), installed.cuda_major(), installed.capabilities(), {}, {}
+        machine, installed.variant(), installed.cuda_major(), installed.capabilities(), {}, {},
+        built_cuda=installed.built_cuda(),
     )
     facts.nodes = machine.gpu_nodes()
     for node in facts.nodes + [f"/dev/{name}" for name in NODES]:
@@ -228,11 +230,18 @@ def device_problem(facts: Facts, device: dict) -> tuple[str, dict] | None:
         key = {2: "device-memory", 46: "device-busy"}.get(code, "device-context")
         return key, {"index": device["index"], "name": name, "code": nvidia.cu_name(code)}
     capability = tuple(device["capability"])
-    if nvidia.coverage(capability, facts.built) == "old":
+    values = {"index": device["index"], "name": name, "capability": "{}.{}".format(*capability)}
+    covered = nvidia.coverage(capability, facts.built)
+    if covered == "old":
         first = facts.built[0].partition("_")[2]
-        return "capability-old", {
-            "index": device["index"], "name": name, "capability": "{}.{}".format(*capability),
-            "first": f"{first[:-1]}.{first[-1]}",
+        return "capability-old", {**values, "first": f"{first[:-1]}.{first[-1]}"}
+    newest = facts.cuda.get("cuda", 0)
+    if covered == "ptx" and 0 < newest < facts.built_cuda:
+        floor = nvidia.PTX_FLOORS.get(facts.built_cuda)
+        built = nvidia.show_cuda(facts.built_cuda)
+        return "driver-ptx", {
+            **values, "driver": facts.driver or "on the host", "cuda": nvidia.show_cuda(newest),
+            "built": built, "floor": nvidia.show(floor) if floor else f"the one of CUDA {built}",
         }
     return None
 

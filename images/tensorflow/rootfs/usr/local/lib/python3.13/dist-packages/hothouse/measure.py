@@ -53,9 +53,13 @@ def run(facts: Facts, verdict: Verdict, limit: float, log: TextIO) -> Measured:
         return measured
     devices = [("CPU", "cpu", 0, limit or LIMIT)]
     if verdict.state == "works" and facts.variant == installed.CUDA:
-        usable = [d for d in facts.devices if not device_problem(facts, d)]
-        # TensorFlow counts the GPUs that it can use.
-        for number, device in enumerate(usable):
+        problems = [(device_problem(facts, device) or ("",))[0] for device in facts.devices]
+        # TensorFlow counts the GPUs that are not older than its build.
+        counted = [pair for pair in zip(facts.devices, problems, strict=True)
+                   if pair[1] != "capability-old"]
+        for number, (device, problem) in enumerate(counted):
+            if problem:
+                continue
             ptx = nvidia.coverage(tuple(device["capability"]), facts.built) == "ptx"
             span = limit or (LIMIT_PTX if ptx else LIMIT)
             devices.append((f"GPU {device['index']}", "gpu", number, span))

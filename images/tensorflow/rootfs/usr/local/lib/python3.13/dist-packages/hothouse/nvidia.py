@@ -10,6 +10,14 @@ Version = tuple[int, ...]
 # toolkit's major version. From "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor
 # Version Compatibility" in NVIDIA's CUDA Toolkit Release Notes.
 DRIVER_FLOORS: dict[int, Version] = {12: (525, 60, 13)}
+# That does not hold for PTX: the driver compiles it, and knows no PTX that is newer than itself
+# (CUDA_ERROR_UNSUPPORTED_PTX_VERSION). So, for the CUDA that TensorFlow was built with, as
+# cuDriverGetVersion counts: the oldest driver of that very CUDA, by "CUDA Toolkit and Corresponding
+# Driver Versions" in the same notes.
+PTX_FLOORS: dict[int, Version] = {12050: (555, 42, 2)}
+# From this compute capability on TensorFlow's build has PTX instead of machine code. The host can't
+# look into the image; a test in the image compares the two.
+PTX_FROM = (9, 0)
 
 # What TensorFlow's CUDA build opens, and what those need in turn: the file, the wheel that brings
 # it, and how it tells its version: "int", "size_t" and "pair" are ways to call the function, "xyz"
@@ -93,6 +101,11 @@ def below_floor(driver: str, major: int) -> Version | None:
     """
     version, floor = parse(driver), DRIVER_FLOORS.get(major)
     return floor if version and floor and version < floor else None
+
+
+def show_cuda(number: int) -> str:
+    """Write a version of CUDA as people do, from cuDriverGetVersion's number: ``12.5``."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def coverage(capability: tuple[int, int], built: list[str]) -> str:
