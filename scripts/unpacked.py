@@ -141,13 +141,15 @@ def write_python(tree: Path, folder: Path, drivers: list[Path]) -> Path:
     links.mkdir()
     for library in drivers:
         (links / library.name).symlink_to(library)
+    # The tree's own first; prune.toml links the CUDA libraries into usr/lib.
+    paths = f"{tree / LIBRARIES}:{tree / 'usr/lib'}:{links}"
     program = folder / "python"
     # Started by its own path, so that Python starts its children by it, too.
     program.write_text("\n".join([
         "#!/bin/sh",
         f"PYTHONHOME={shlex.quote(str(tree / 'usr'))} exec {shlex.quote(str(tree / LINKER))} \\",
         f"    --argv0 {shlex.quote(str(program))} \\",
-        f"    --library-path {shlex.quote(f'{tree / LIBRARIES}:{links}')} \\",
+        f"    --library-path {shlex.quote(paths)} \\",
         f"    {shlex.quote(str((tree / PYTHON).resolve()))} \"$@\"",
         "",
     ]))

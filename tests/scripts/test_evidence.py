@@ -1,6 +1,7 @@
 """`inv evidence` makes no record without a GPU, and names the image's source. No engine needed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,27 @@ def test_a_packed_folder_whose_parts_do_not_belong_together_is_refused(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Problem, match="is not the configuration"):
         unpacked.check(tmp_path, "x")
+
+
+@pytest.mark.skipif(not Path("/", unpacked.LINKER).exists(), reason="no glibc of x86-64 here")
+def test_the_trees_python_opens_what_is_linked_into_usr_lib(tmp_path):
+    # This machine's linker and Python stand for an image's.
+    tree, name = tmp_path / "tree", "libhothouse-test.so.1"
+    python, stdlib = Path(sys.executable).resolve(), Path(os.__file__).parent
+    for link, real in ((unpacked.LIBRARIES, Path("/", unpacked.LIBRARIES)),
+                       (unpacked.PYTHON, python), (f"usr/lib/{stdlib.name}", stdlib)):
+        (tree / link).parent.mkdir(parents=True, exist_ok=True)
+        (tree / link).symlink_to(real)
+    package = tree / unpacked.SITE / "nvidia" / name
+    package.parent.mkdir(parents=True)
+    shutil.copy(Path("/", unpacked.LIBRARIES, "libdl.so.2").resolve(), package)
+    (tree / "usr/lib" / name).symlink_to(package)
+    program = unpacked.write_python(tree, tmp_path, [])
+    code = f"import ctypes; print(ctypes.CDLL({name!r}) and open('/proc/self/maps').read())"
+    done = subprocess.run([str(program), "-S", "-c", code], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"]}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(package) in done.stdout
 
 
 @pytest.mark.parametrize(("name", "is_driver"), [
