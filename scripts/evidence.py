@@ -93,10 +93,11 @@ def gpus_of(driver: str, wanted: str) -> tuple[list[str], int]:
     if not names and not host_gpu.pci_gpus(host):
         raise Problem("there is no NVIDIA GPU in this machine, and nothing else is evidence",
                       "run it on a machine with one; see docs/gpu-evidence/README.md")
-    settings = gpus.variables(driver, wanted)
+    driver = gpus.way(driver, wanted)
     count = len(names) if wanted == "all" else len(wanted.split(","))
-    if settings["HOTHOUSE_GPU_DRIVER"] == "cdi":
-        return ["--device", settings["HOTHOUSE_GPU"]], count
+    if driver == "cdi":
+        devices = [gpus.CDI_KIND + word for word in wanted.split(",")]
+        return [word for device in devices for word in ("--device", device)], count
     return ["--gpus", "all" if wanted == "all" else f'"device={wanted}"'], count
 
 

@@ -58,8 +58,8 @@ def check_names(wanted: str, names: list[str]) -> None:
             raise Problem(f'"{word}" names no GPU', fix)
 
 
-def variables(driver: str, wanted: str) -> dict[str, str]:
-    """Return compose.yaml's variables for these GPUs, after a look at the host.
+def way(driver: str, wanted: str) -> str:
+    """Return how this host gives a container these GPUs, after a look at it.
 
     :param driver: ``nvidia`` (by NVIDIA's toolkit; CDI is taken where that alone works) or ``cdi``.
     :param wanted: as of :func:`check_names`, or a device of CDI.
@@ -75,6 +75,15 @@ def variables(driver: str, wanted: str) -> dict[str, str]:
             check_names(wanted, host_gpu.smi(host).names)
         if not host_gpu.toolkit(host, info)[1]:
             driver = "cdi"
+    return driver
+
+
+def variables(driver: str, wanted: str) -> dict[str, str]:
+    """Return compose.yaml's variables for these GPUs; the parameters are those of :func:`way`.
+
+    :raises Problem: as :func:`way`, or compose cannot reserve just these.
+    """
+    driver = way(driver, wanted)
     if driver == "cdi" and not wanted.startswith(CDI_KIND):
         if "," in wanted:
             raise Problem("with CDI compose gives one GPU or all",

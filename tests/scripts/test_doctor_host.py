@@ -7,60 +7,17 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from stages import CLOSED, NEW, OLD, SPEC, Stage
 
 from scripts import doctor, engine, host_gpu
 from scripts.host_findings import FINDINGS
 from scripts.paths import ROOT
 from scripts.shared import machine, nvidia, rows
 
-SMI = ROOT / "tests/standins/nvidia-smi"
-CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 OPEN = ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  "
         "(dvs-builder@U22)  Sun Jul 27\nGCC version:  gcc version 12.3.0\n")
-#: The part that counts of `docker info` on an engine of version 26, and of 28.
-OLD = {"ServerVersion": "26.1.5", "Runtimes": {"runc": {"path": "runc"}}}
-NEW = {
-    **OLD, "ServerVersion": "28.3.2", "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
-    "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"},
-                          {"Source": "cdi", "ID": "nvidia.com/gpu=all"}],
-}
-SPEC = "kind: nvidia.com/gpu\ncontainerEdits:\n- hostPath: /usr/lib/libcuda.so.550.54.15\n"
-
-
-class Stage:
-    """A machine in a folder: files below ``root``, programs in ``bin``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root, self.bin = folder / "root", folder / "bin"
-        self.bin.mkdir()
-        (self.root / "dev").mkdir(parents=True)
-
-    def write(self, name: str, text: str = "") -> None:
-        path = self.root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def program(self, name: str) -> None:
-        shutil.copy(SMI, self.bin / name)
-
-    def driver(self, kernel: str = CLOSED) -> None:
-        """A machine with a driver that works."""
-        self.write("/proc/driver/nvidia/version", kernel)
-        self.program("nvidia-smi")
-        for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
-            self.write(f"/dev/{name}")
-
-    def pci(self) -> None:
-        self.write("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n")
-        self.write("/sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n")
-
-    def look(self, info: dict, elsewhere: str = "") -> dict[str, rows.Row]:
-        path = f"{self.bin}:/usr/bin:/bin"
-        host = host_gpu.Host(machine.Machine(self.root), path)
-        return {row.name: row for row in host_gpu.rows_of(host, info, elsewhere)}
 
 
 @pytest.fixture
@@ -238,8 +195,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(tmp_path):
 def test_gpu_turns_the_hosts_warnings_into_failures(monkeypatch, tmp_path):
     stage = Stage(tmp_path)
     stage.driver()
-    host = host_gpu.Host(machine.Machine(stage.root), str(stage.bin))
-    monkeypatch.setattr(host_gpu, "here", lambda: host)
+    stage.become_this_host(monkeypatch, {})
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer(None, "off"))
     statuses = {
         gpu: {row.key: row.status for row in doctor.look(gpu).found if row.key in FINDINGS}

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from stages import NEW, Stage
 
-from scripts import evidence, gpu_record, unpacked
+from scripts import evidence, gpu_record, host_gpu, unpacked
 from scripts.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,27 @@ def test_an_image_of_other_locks_names_the_revision_to_check_out():
               "org.opencontainers.image.revision": "abc", "io.hothouse.lock": "sha256:0"}
     with pytest.raises(Problem, match=r"other locks .* Fix: git checkout abc$"):
         evidence.source(labels, "x")
+
+
+TWO = "NVIDIA A100, 550.54.15, 8.0\nNVIDIA A100, 550.54.15, 8.0"
+
+
+@pytest.mark.parametrize(("driver", "wanted", "options", "count"), [
+    ("nvidia", "all", ["--gpus", "all"], 2),
+    ("nvidia", "0,1", ["--gpus", '"device=0,1"'], 2),
+    ("cdi", "all", ["--device", "nvidia.com/gpu=all"], 2),
+    ("cdi", "0,1", ["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1"], 2),
+    ("cdi", "1", ["--device", "nvidia.com/gpu=1"], 1),
+])
+def test_docker_run_is_given_each_gpu_that_is_asked_for(
+    tmp_path, monkeypatch, driver, wanted, options, count
+):
+    stage = Stage(tmp_path)
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    stage.become_this_host(monkeypatch, NEW)
+    monkeypatch.setenv("STANDIN_SMI", TWO)
+    assert evidence.gpus_of(driver, wanted) == (options, count)
 
 
 def test_what_is_no_evidence_is_not_written(tmp_path, monkeypatch, capsys):
