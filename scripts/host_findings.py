@@ -31,7 +31,8 @@ FINDINGS = {
         "update the driver to {floor} or newer and reboot", WARN),
     "host-smi-failed": Finding(
         "driver", "nvidia-smi fails: {message}",
-        "reboot after a driver update; else reinstall the driver of the running kernel", WARN),
+        "reboot after a driver update; else reinstall the driver of the running kernel; where it "
+        "is only slow, start the service nvidia-persistenced", WARN),
     "host-wsl": Finding(
         "driver", "this is WSL2 and no GPU is passed through (/dev/dxg is missing)",
         "install NVIDIA's driver in Windows, none in Linux, then wsl --update and wsl --shutdown",

@@ -20,6 +20,8 @@ CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 SMI = ("nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
 #: For old drivers, whose nvidia-smi doesn't know compute_cap.
 SMI_OLD = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+#: Seconds: without nvidia-persistenced it starts each GPU anew.
+SMI_LIMIT = 60
 SMI_LINE = re.compile(r"(?P<name>.+?), *(?P<driver>\d+\.[\d.]+)(?:, *(?P<capability>.*))?")
 #: The toolkit's programs: the engine starts the first for `--gpus`, a person uses the second.
 HOOK, CTK = "nvidia-container-runtime-hook", "nvidia-ctk"
@@ -103,11 +105,11 @@ def smi(host: Host) -> Smi:
     program = host.which(SMI[0])
     if not program:
         return Smi([])
-    done = output(program, *SMI[1:])
+    done = output(program, *SMI[1:], limit=SMI_LIMIT)
     if done and done.returncode and "compute_cap" in done.stdout + done.stderr:
-        done = output(program, *SMI_OLD[1:])
+        done = output(program, *SMI_OLD[1:], limit=SMI_LIMIT)
     if done is None:
-        return Smi([], failed="it does not answer")
+        return Smi([], failed=f"no answer within {SMI_LIMIT} s")
     lines = [found for line in done.stdout.splitlines() if (found := SMI_LINE.fullmatch(line))]
     if done.returncode or not lines:
         said = (done.stdout + done.stderr).strip().splitlines() or [f"status {done.returncode}"]

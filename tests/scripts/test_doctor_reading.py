@@ -3,13 +3,15 @@ such as the host's driver in /proc. It tests our reading; it never counts as GPU
 
 import io
 import re
+import time
 
 import pytest
 
+from scripts.paths import ROOT
 from scripts.shared import findings, load, machine, nvidia, rows
 
 gpu, noise, cli, measure = (load(name) for name in ("gpu", "noise", "cli", "measure"))
-installed = load("installed")
+installed, probes = load("installed"), load("probes")
 BUILT = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 GONE = {"loads": False,
@@ -111,6 +113,22 @@ def test_a_gpu_that_needs_no_ptx_is_used_beside_one_that_cannot_have_it(tmp_path
     assert [bool(gpu.device_problem(here, device)) for device in here.devices] == [True, False]
 
 
+def test_a_driver_that_hangs_takes_no_longer_than_one_limit(tmp_path, monkeypatch):
+    hangs = tmp_path / "hangs.py"
+    hangs.write_text("import signal; signal.pause()\n")
+    monkeypatch.setattr(probes, "SCRIPT", str(hangs))
+    began = time.monotonic()
+    found = gpu.look(machine.Machine(tmp_path, {"CUDA_VISIBLE_DEVICES": "0"}), limit=1)
+    assert time.monotonic() - began < 1.9
+    assert found.cuda["wrong"] == found.nvml["wrong"] == "no answer within 1 s"
+
+
+def test_the_notebook_waits_longer_than_hothouse_gpu_does():
+    text = (ROOT / "images/jupyter/rootfs/etc/jupyter/jupyter_server_config.py").read_text()
+    # Eight GPUs of two seconds each fit; processes that the kernel does not let go take a few more.
+    assert 8 * 2 < gpu.QUICK_LIMIT < int(re.search(r"^GPU_LIMIT = (\d+)", text, re.M)[1]) - 10
+
+
 def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
     for said, number in (("12.5.1", 12050), ("12.9", 12090), ("", 0)):
         monkeypatch.setattr(installed, "build_info", lambda said=said: {"cuda_version": said})
@@ -200,6 +218,7 @@ def test_options_are_read_in_both_forms():
     assert cli.parse(["doctor", "--limit=7", "--quick"])[1] == {
         "quick": True, "json": False, "expect-gpu": False, "limit": 7.0}
     assert cli.parse(["doctor", "--limit", "7"])[1]["limit"] == 7.0
+    assert cli.parse(["gpu", "--limit=7"])[1] == {"json": False, "limit": 7.0}
     with pytest.raises(cli.Wrong):
         cli.parse(["doctor", "--limit", "0"])
 

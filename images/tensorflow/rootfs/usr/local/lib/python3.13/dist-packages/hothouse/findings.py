@@ -72,7 +72,9 @@ FINDINGS = {
         + RESTART),
     "libcuda-hangs": Finding(
         "libcuda", "the CUDA driver does not answer: {message}",
-        "look at the host's kernel log for lines with NVRM or Xid (sudo dmesg), then reboot it"),
+        "run it again: without the service nvidia-persistenced on the host the driver starts each "
+        "GPU anew, which takes seconds; else look at the host's kernel log for NVRM or Xid "
+        "(sudo dmesg), then reboot it"),
     "cuda-stub": Finding(
         "libcuda", "libcuda.so.1 is the toolkit's stub and no driver",
         "take the toolkit's folder stubs out of LD_LIBRARY_PATH"),

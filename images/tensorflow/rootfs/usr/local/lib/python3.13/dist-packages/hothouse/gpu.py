@@ -12,7 +12,8 @@ from hothouse.machine import NODES, Machine
 
 #: Values of NVIDIA_VISIBLE_DEVICES that give no GPU. CDI sets `void` although it gives one.
 NONE_GIVEN = ("", "none", "void")
-QUICK_LIMIT = 10.0  # seconds: a start of Jupyter waits for it
+#: Seconds. A driver may take two for each of eight GPUs; the notebook ends its wait after 60.
+QUICK_LIMIT = 45.0
 MISSING = "cannot open shared object file: No such file"
 
 
@@ -66,7 +67,7 @@ def look(machine: Machine, context: bool = False, limit: float = probes.LIMIT) -
     """Read the machine and ask the driver, both parts of it at once.
 
     :param context: also start a CUDA context on each GPU, which takes some 0.3 s for each.
-    :param limit: seconds that the driver may take.
+    :param limit: seconds that the driver may take in all.
     """
     environ = machine.environ
     cuda = probes.Probe("cuda", *(["context"] if context else []), environ=environ)
@@ -82,7 +83,8 @@ def look(machine: Machine, context: bool = False, limit: float = probes.LIMIT) -
     facts.cuda, facts.nvml = cuda.answer(limit), nvml.answer(limit)
     if facts.cuda.get("loads") and not facts.devices and environ.get("CUDA_VISIBLE_DEVICES"):
         without = {k: v for k, v in environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-        facts.unhidden = len(probes.Probe("cuda", environ=without).answer(limit).get("devices", []))
+        again, rest = probes.Probe("cuda", environ=without), limit - cuda.age()
+        facts.unhidden = len(again.answer(max(5.0, rest)).get("devices", []))
     return facts
 
 
@@ -266,7 +268,10 @@ def line(facts: Facts, verdict: Verdict) -> dict:
             "fix": row.fix, "key": verdict.key}
 
 
-def quick() -> dict:
-    """Look at this machine and return :func:`line`."""
-    facts = look(Machine(), limit=QUICK_LIMIT)
+def quick(limit: float = QUICK_LIMIT) -> dict:
+    """Look at this machine and return :func:`line`.
+
+    :param limit: seconds that the driver may take.
+    """
+    facts = look(Machine(), limit=limit)
     return line(facts, judge(facts))
