@@ -156,6 +156,14 @@ def test_versions_are_written_as_nvidia_writes_them():
     " to register factory for plugin cuDNN when one has already been registered",
     "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with "
     "the appropriate compiler flags.",
+    "W0000 00:00:1753232013.68 24341 cuda_executor.cc:1811] could not open file to read NUMA node: "
+    "/sys/bus/pci/devices/0000:01:00.0/numa_node",
+    "Your kernel may have been built without NUMA support.",
+    "W0000 00:00:1753232013.68 24341 gpu_timer.cc:82] Delay kernel timed out: measured time has "
+    "sub-optimal accuracy. There may be a missing warmup execution, please investigate in Nsight "
+    "Systems.",
+    "W0000 00:00:1753232013.68 24341 service.cc:163]   StreamExecutor [0]: NVIDIA H200, Compute "
+    "Capability 9.0",
     "",
 ])
 def test_harmless_lines_are_dropped_everywhere(line):
