@@ -162,7 +162,9 @@ def nodes(host: Host) -> Row:
     said = ", ".join(found) or "none"
     if "/dev/dxg" in found:
         return Row("device nodes", OK, said)
-    for node in ("/dev/nvidia0", *(f"/dev/{name}" for name in machine.NODES)):
+    wanted = [f"/dev/{name}" for name in machine.NODES]
+    # A pod or a machine in a machine may have /dev/nvidia3 alone.
+    for node in wanted if host.machine.gpu_nodes() else ("/dev/nvidia0", *wanted):
         if node not in found:
             return findings.row("host-nodes", said, FINDINGS, node=node)
     return Row("device nodes", OK, said)

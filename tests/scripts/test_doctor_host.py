@@ -77,6 +77,15 @@ def test_what_is_wrong_is_named(stage, prepare, info, wanted):
         assert not row.key or (row.cause and row.fix)
 
 
+def test_a_host_may_have_another_gpu_than_the_first(stage):
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.root / "dev/nvidia0").rename(stage.root / "dev/nvidia3")
+    assert keys(stage.look(OLD)) == []
+    (stage.root / "dev/nvidia3").unlink()
+    assert "/dev/nvidia0 is missing" in stage.look(OLD)["device nodes"].cause
+
+
 def test_nouveau_is_named(stage):
     stage.pci()
     stage.write("/sys/module/nouveau/version")
