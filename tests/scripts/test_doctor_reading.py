@@ -11,7 +11,7 @@ from scripts.paths import ROOT
 from scripts.shared import findings, load, machine, nvidia, rows
 
 gpu, noise, cli, measure = (load(name) for name in ("gpu", "noise", "cli", "measure"))
-installed, probes = load("installed"), load("probes")
+checks, installed, probes = (load(name) for name in ("checks", "installed", "probes"))
 BUILT = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 GONE = {"loads": False,
@@ -80,7 +80,7 @@ def test_memory_limits_of_both_versions_of_cgroups(tmp_path, limit, wanted):
 
 @pytest.mark.parametrize(("capability", "wanted"), [
     ((5, 2), "old"), ((6, 0), "native"), ((6, 1), "native"), ((7, 5), "native"),
-    ((8, 0), "native"), ((8, 6), "native"), ((8, 9), "native"), ((9, 0), "ptx"),
+    ((8, 0), "native"), ((8, 6), "native"), ((8, 9), "native"), ((9, 0), "mixed"),
     ((10, 0), "ptx"), ((12, 0), "ptx"), ((0, 0), "unknown"),
 ])
 def test_capabilities_against_a_build(capability, wanted):
@@ -138,6 +138,23 @@ def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
 def test_a_build_without_ptx_does_not_run_on_what_is_newer():
     assert nvidia.coverage((9, 0), ["sm_80"]) == "old"
     assert nvidia.coverage((9, 0), ["sm_80", "sm_90a"]) == "native"
+
+
+@pytest.mark.parametrize(("capability", "key", "limit"), [
+    ((8, 9), "", measure.LIMIT), ((9, 0), "capability-mixed", measure.LIMIT),
+    ((10, 0), "capability-ptx", measure.LIMIT_PTX),
+])
+def test_hopper_compiles_for_seconds_and_what_is_newer_for_minutes(
+    tmp_path, monkeypatch, capability, key, limit
+):
+    here = facts(tmp_path, cuda=seen_by_cuda(capability, cuda=12050))
+    (device,) = here.devices
+    assert checks.gpu(here, device | {"memory": 1 << 30}).key == key
+    limits = []
+    monkeypatch.setattr(measure, "start", lambda kind, index, limit, log: (
+        limits.append(limit), measure.Child())[1])
+    measure.run(here, gpu.judge(here), 0, io.StringIO())
+    assert limits == [measure.LIMIT, limit]
 
 
 def test_versions_are_written_as_nvidia_writes_them():

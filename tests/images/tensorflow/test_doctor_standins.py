@@ -149,7 +149,8 @@ def test_nvml_of_another_version_than_the_kernel_module(doctor, stand):
 
 @pytest.mark.parametrize(("capability", "status", "found", "word"), [
     ("8.6", "ok", "", "kernels"), ("7.5", "ok", "", "kernels"),
-    ("9.0", "info", "capability-ptx", "PTX only"), ("12.0", "info", "capability-ptx", "PTX only"),
+    ("9.0", "info", "capability-mixed", "some as PTX"),
+    ("12.0", "info", "capability-ptx", "PTX only"),
     ("99.7", "info", "capability-ptx", "PTX only"), ("5.2", "fail", "capability-old", "5.2"),
 ])
 def test_compute_capabilities(doctor, stand, capability, status, found, word):

@@ -188,10 +188,12 @@ def gpu(facts: Facts, device: dict) -> Row:
     match nvidia.coverage(capability, facts.built):
         case "native":
             return Row(f"GPU {index}", OK, f"{said}: the build has kernels for it ({built})")
-        case "ptx":
+        case "mixed" | "ptx" as covered:
             cache = facts.machine.environ.get("CUDA_CACHE_PATH") or "~/.nv/ComputeCache"
-            said = f"{said}: PTX only ({built}); the first start compiles"
-            return findings.row("capability-ptx", said, index=index, capability=shown, cache=cache)
+            said += (f": kernels for it, some as PTX ({built})" if covered == "mixed"
+                     else f": PTX only ({built}); the first start compiles")
+            return findings.row(f"capability-{covered}", said, index=index, capability=shown,
+                                cache=cache)
         case _:
             return findings.row("capability-unknown", said, index=index, name=device["name"])
 

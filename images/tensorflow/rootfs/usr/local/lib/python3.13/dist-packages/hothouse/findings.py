@@ -152,6 +152,10 @@ FINDINGS = {
         "GPU {index}", "the GPU {name} has compute capability {capability}, and this build begins "
         "at {first}",
         "use a newer GPU, or build TensorFlow from source for {capability}"),
+    "capability-mixed": Finding(
+        "GPU {index}", "some of the build's kernels for compute capability {capability} are PTX: "
+        "the driver compiles them at their first use, which takes seconds, once",
+        "nothing; a cache on a volume keeps them (CUDA_CACHE_PATH, now {cache})", INFO),
     "capability-ptx": Finding(
         "GPU {index}", "the build has no kernels for compute capability {capability}, only PTX: "
         "the first start compiles them, which takes minutes",

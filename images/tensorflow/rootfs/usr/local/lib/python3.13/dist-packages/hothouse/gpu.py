@@ -238,7 +238,7 @@ def device_problem(facts: Facts, device: dict) -> tuple[str, dict] | None:
         first = facts.built[0].partition("_")[2]
         return "capability-old", {**values, "first": f"{first[:-1]}.{first[-1]}"}
     newest = facts.cuda.get("cuda", 0)
-    if covered == "ptx" and 0 < newest < facts.built_cuda:
+    if covered in ("mixed", "ptx") and 0 < newest < facts.built_cuda:
         floor = nvidia.PTX_FLOORS.get(facts.built_cuda)
         built = nvidia.show_cuda(facts.built_cuda)
         return "driver-ptx", {
