@@ -45,14 +45,14 @@ def check_names(wanted: str, names: list[str]) -> None:
     """See that the GPUs that somebody names exist.
 
     :param wanted: ``all``, or indices and UUIDs (GPU-…, MIG-…) with commas between them.
-    :param names: of the GPUs, by index.
+    :param names: of the GPUs, by index; none where nothing tells them.
     :raises Problem: an index that no GPU has, or something else.
     """
-    shown = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
-    fix = f"choose from all, {shown}, or a UUID of nvidia-smi -L"
+    shown = ", ".join(["all", *(f"{index} ({name})" for index, name in enumerate(names))])
+    fix = f"choose from {shown}, or a UUID of nvidia-smi -L"
     for word in [] if wanted == "all" else wanted.split(","):
         if word.isdecimal():
-            if int(word) >= len(names):
+            if names and int(word) >= len(names):
                 raise Problem(f"there is no GPU {word}", fix)
         elif not re.fullmatch(r"(GPU|MIG)-[0-9a-fA-F/-]+", word):
             raise Problem(f'"{word}" names no GPU', fix)
@@ -66,6 +66,8 @@ def way(driver: str, wanted: str) -> str:
     :raises Problem: this host cannot give a container a GPU, or not these.
     """
     host, info = host_gpu.here(), engine.ask().info or {}
+    if not wanted:  # compose would take an empty variable for its default, which is all
+        check_names(wanted, [])
     remote = os.environ.get("DOCKER_HOST", "")
     if remote.partition("://")[0] not in ("tcp", "ssh", "http", "https"):
         for row in host_gpu.rows_of(host, info):
