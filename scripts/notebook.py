@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -70,10 +71,13 @@ def settings(service: str = CPU) -> Settings:
     """
     result = answer("config", "--format", "json")
     if result.returncode:
-        cause = result.stderr.strip().splitlines()[-1]
+        cause = (result.stderr.strip().splitlines() or ["docker compose config failed"])[-1]
         raise Problem(f"the settings are not valid: {cause}", "mend .env or compose.yaml")
     config = json.loads(result.stdout)
     found = config["services"][service]
+    if not re.fullmatch(r"\d+:\d+", found["user"]):
+        raise Problem(f"the user {found['user']} is not two numbers",
+                      "set HOTHOUSE_UID and HOTHOUSE_GID in .env to those of id -u and id -g")
     work = next(v for v in found["volumes"] if v["type"] == "bind")
     gpu = None
     if service == CUDA:

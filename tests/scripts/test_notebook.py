@@ -45,3 +45,16 @@ def test_an_empty_choice_of_gpus_is_refused_and_not_taken_for_the_cpu(
     with pytest.raises(Problem) as caught:
         notebook.up("")
     assert caught.value.cause == '"" names no GPU'
+
+
+@pytest.mark.parametrize("user", ["abc:100", "1000:users", ":", "1000"])
+def test_a_user_that_is_no_number_is_one_line(compose, user):
+    compose(out=config(user))
+    with pytest.raises(Problem, match=f"the user {user} is not two numbers. Fix: set HOTHOUSE_UID"):
+        notebook.settings()
+
+
+def test_a_compose_that_fails_without_a_word_is_one_line(compose):
+    compose(status=1)
+    with pytest.raises(Problem, match="the settings are not valid: docker compose config failed"):
+        notebook.settings()
