@@ -135,6 +135,17 @@ def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
         assert installed.built_cuda() == number
 
 
+@pytest.mark.parametrize(("value", "status", "key"), [
+    ("MIG-a,MIG-b", "warn", "visible-mig"), ("MIG-a", "info", ""),
+    ("0,7", "fail", "visible-absent"),
+])
+def test_a_second_mig_slice_is_no_gpu_that_is_absent(tmp_path, value, status, key):
+    here = facts(tmp_path, cuda=seen_by_cuda((8, 0)), CUDA_VISIBLE_DEVICES=value)
+    (row,) = checks.visibility(here)
+    assert (row.status, row.key) == (status, key)
+    assert key != "visible-mig" or row.cause.endswith("; MIG-b is not used")
+
+
 def test_a_build_without_ptx_does_not_run_on_what_is_newer():
     assert nvidia.coverage((9, 0), ["sm_80"]) == "old"
     assert nvidia.coverage((9, 0), ["sm_80", "sm_90a"]) == "native"

@@ -115,6 +115,8 @@ def visibility(facts: Facts) -> Iterator[Row]:
             word, kind = words[len(facts.devices)]
             if kind == "nonsense":
                 row = findings.row("visible-nonsense", said, value=value, word=word)
+            elif kind == "mig":
+                row = findings.row("visible-mig", said, word=word)
             elif kind != "hide":
                 seen = len(facts.nvml.get("devices", [])) or len(facts.devices)
                 row = findings.row("visible-absent", said, **absent(value, word, seen))

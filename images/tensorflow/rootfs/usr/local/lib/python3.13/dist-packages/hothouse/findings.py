@@ -133,6 +133,9 @@ FINDINGS = {
     "visible-twice": Finding(
         "visibility", "CUDA_VISIBLE_DEVICES={value} names {word} twice, and CUDA then sees no GPU",
         "name each GPU once in CUDA_VISIBLE_DEVICES"),
+    "visible-mig": Finding(
+        "visibility", "CUDA uses one MIG slice for each process; {word} is not used",
+        "name one slice in CUDA_VISIBLE_DEVICES, and start a process for each", WARN),
     "visible-absent": Finding(
         "visibility", "CUDA_VISIBLE_DEVICES={value}: there is no GPU {word}; this container has "
         "{count}",
