@@ -139,6 +139,8 @@ def test_a_sparse_product_by_cusparse():
 def test_a_tridiagonal_system_by_cusparse():
     size = 50
     diagonals = np.stack([_numbers(size), 8 + _numbers(size, seed=2), _numbers(size, seed=3)])
+    # cuSPARSE's gtsv2 wants the two corners that lie outside the matrix to be zero.
+    diagonals[0, -1] = diagonals[2, 0] = 0
     right = _numbers(size, 3, seed=4)
     matrix = (np.diag(diagonals[1]) + np.diag(diagonals[0, :-1], 1)
               + np.diag(diagonals[2, 1:], -1))
