@@ -299,6 +299,12 @@ def test_a_gpu_is_measured_under_the_number_that_tensorflow_gives_it(tmp_path, m
     assert asked == [("cpu", 0), ("gpu", 1)]
 
 
+def test_the_cpu_is_measured_without_a_gpu_in_sight(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert [measure.environment(kind)["CUDA_VISIBLE_DEVICES"] for kind in ("cpu", "gpu")] == [
+        "-1", "0"]
+
+
 def test_numbers_have_three_figures():
     assert [measure.figures(x) for x in (0.01234, 1.005, 12.345, 123.4, 54321.0)] == [
         "0.0123", "1", "12.3", "123", "54,300"]
