@@ -206,7 +206,8 @@ FINDINGS = {
     # Measuring.
     "work-failed": Finding(
         "{device} {work}", "TensorFlow could not compute on the {device}: {message}",
-        "run hothouse doctor --quick for the cause; TensorFlow's own words are above"),
+        "TensorFlow's own words are above; where they name PTX or CUDA_ERROR, update the host's "
+        "driver"),
     "work-wrong": Finding(
         "{device} {work}", "TensorFlow computed a wrong result on the {device}: {message}",
         "run it again; if it stays, the {device} or its driver is broken: update or replace it"),
