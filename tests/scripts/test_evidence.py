@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stages import NEW, Stage
@@ -93,6 +95,28 @@ def test_a_packed_folder_whose_parts_do_not_belong_together_is_refused(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Problem, match="is not the configuration"):
         unpacked.check(tmp_path, "x")
+
+
+@pytest.mark.parametrize("part", ["oci.open_image", "unpack"])
+def test_an_image_that_cannot_be_packed_leaves_no_folder_behind(tmp_path, monkeypatch, part):
+    def fails(*_):
+        raise Problem("no such image", "build it")
+
+    image = SimpleNamespace(digest="sha256:1", config_digest="sha256:2", place=tmp_path)
+    monkeypatch.setattr(unpacked.oci, "open_image", lambda _: nullcontext(image))
+    monkeypatch.setattr(unpacked.oci, "whole", lambda *_: b"{}")
+    monkeypatch.setattr(f"scripts.unpacked.{part}", fails)
+    for _ in range(2):
+        with pytest.raises(Problem, match="no such image"):
+            unpacked.pack("x", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_is_no_folder_to_pack_into(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Problem, match="is no empty folder"):
+        unpacked.pack("x", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.skipif(not Path("/", unpacked.LINKER).exists(), reason="no glibc of x86-64 here")
