@@ -89,7 +89,7 @@ def gpus_of(driver: str, wanted: str) -> tuple[list[str], int]:
     from scripts import gpus, host_gpu
 
     host = host_gpu.here()
-    names = host_gpu.smi(host).names
+    names = gpus.names(host)
     if not names and not host_gpu.pci_gpus(host):
         raise Problem("there is no NVIDIA GPU in this machine, and nothing else is evidence",
                       "run it on a machine with one; see docs/gpu-evidence/README.md")

@@ -58,6 +58,12 @@ def check_names(wanted: str, names: list[str]) -> None:
             raise Problem(f'"{word}" names no GPU', fix)
 
 
+def names(host: host_gpu.Host) -> list[str]:
+    """Return the GPUs' names, or their device nodes where there is no nvidia-smi; none if neither
+    tells them."""
+    return host_gpu.smi(host).names or host.machine.gpu_nodes()
+
+
 def way(driver: str, wanted: str) -> str:
     """Return how this host gives a container these GPUs, after a look at it.
 
@@ -74,7 +80,7 @@ def way(driver: str, wanted: str) -> str:
             if row.cause and (row.status != rows.INFO or row.key == "host-no-gpu"):
                 raise Problem(row.cause, row.fix)
         if not wanted.startswith(CDI_KIND):
-            check_names(wanted, host_gpu.smi(host).names)
+            check_names(wanted, names(host))
         if not host_gpu.toolkit(host, info)[1]:
             driver = "cdi"
     return driver

@@ -50,6 +50,19 @@ def test_docker_run_is_given_each_gpu_that_is_asked_for(
     assert evidence.gpus_of(driver, wanted) == (options, count)
 
 
+def test_gpus_are_counted_on_a_host_without_nvidia_smi(tmp_path, monkeypatch):
+    stage = Stage(tmp_path)
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.bin / "nvidia-smi").unlink()
+    stage.write("/dev/nvidia1")
+    stage.become_this_host(monkeypatch, NEW)
+    assert evidence.gpus_of("nvidia", "all") == (["--gpus", "all"], 2)
+    assert evidence.gpus_of("nvidia", "1") == (["--gpus", '"device=1"'], 1)
+    with pytest.raises(Problem, match=r"there is no GPU 2. Fix: choose from all, 0 \(/dev/nvidia0"):
+        evidence.gpus_of("nvidia", "2")
+
+
 def test_what_is_no_evidence_is_not_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evidence, "FOLDER", tmp_path / "evidence")
     monkeypatch.setattr(evidence, "LAST", ROOT / ".artifacts" / f"{tmp_path.name}.json")
