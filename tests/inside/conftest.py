@@ -6,7 +6,7 @@ A child image runs its parents' folders too::
     hothouse/tensorflow  python -B -m pytest /opt/tests/base /opt/tests/tensorflow
     hothouse/jupyter     the same and /opt/tests/jupyter
     the CUDA images      the same and /opt/tests/cuda /opt/tests/gpu
-    on a GPU             the same with HOTHOUSE_EXPECT_GPU=1
+    on a GPU             the same with HOTHOUSE_EXPECT_GPU=1 and HOTHOUSE_GPU_COUNT=N
 
 ``HOTHOUSE_LOCKS`` names the mounted lock files of the image and its parents (``os.pathsep``
 between them), ``HOTHOUSE_VARIANT`` is ``cpu`` (the default) or ``cuda``,

@@ -129,6 +129,12 @@ def test_the_notebook_waits_longer_than_hothouse_gpu_does():
     assert 8 * 2 < gpu.QUICK_LIMIT < int(re.search(r"^GPU_LIMIT = (\d+)", text, re.M)[1]) - 10
 
 
+def test_a_gpu_that_cannot_be_asked_is_a_row_with_its_code(tmp_path):
+    row = checks.gpu(facts(tmp_path), {"index": 1, "code": 999})
+    assert (row.name, row.key) == ("GPU 1", "device-context")
+    assert "999 (CUDA_ERROR_UNKNOWN)" in row.cause
+
+
 def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
     for said, number in (("12.5.1", 12050), ("12.9", 12090), ("", 0)):
         monkeypatch.setattr(installed, "build_info", lambda said=said: {"cuda_version": said})

@@ -62,7 +62,7 @@ def test_a_convolution_by_cudnn_and_its_gradients(shape):
     arrays = _numbers(4, 20, 20, shape[2]), _numbers(*shape, seed=2)
     found = gpus.on(gpus.DEVICE, _convolution, *arrays)
     for one, other in zip(found, gpus.on("/CPU:0", _convolution, *arrays), strict=True):
-        assert _error(one, other) < 1e-5
+        assert _error(one, other) < 5e-5  # Winograd's transforms round more often
     # cuDNN's front library is loaded with TensorFlow; these only when it has something to do.
     assert gpus.mapped(r"libcudnn_(engines|cnn|ops|graph)")
 

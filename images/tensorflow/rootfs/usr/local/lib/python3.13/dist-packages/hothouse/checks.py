@@ -176,7 +176,7 @@ def gpu(facts: Facts, device: dict) -> Row:
     """Describe one GPU and compare it with the build's kernels."""
     index = device["index"]
     if "name" not in device:
-        key, values = device_problem(facts, device) or ("device-context", {})
+        key, values = device_problem(facts, device)  # it has none only where it failed
         return findings.row(key, "cannot be asked", **values)
     capability = tuple(device["capability"])
     shown = "{}.{}".format(*capability)
