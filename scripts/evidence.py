@@ -89,14 +89,15 @@ def gpus_of(driver: str, wanted: str) -> tuple[list[str], int]:
     from scripts import gpus, host_gpu
 
     host = host_gpu.here()
-    names = host_gpu.smi(host)[0]
+    names = gpus.names(host)
     if not names and not host_gpu.pci_gpus(host):
         raise Problem("there is no NVIDIA GPU in this machine, and nothing else is evidence",
                       "run it on a machine with one; see docs/gpu-evidence/README.md")
-    settings = gpus.variables(driver, wanted)
+    driver = gpus.way(driver, wanted)
     count = len(names) if wanted == "all" else len(wanted.split(","))
-    if settings["HOTHOUSE_GPU_DRIVER"] == "cdi":
-        return ["--device", settings["HOTHOUSE_GPU"]], count
+    if driver == "cdi":
+        devices = [gpus.CDI_KIND + word for word in wanted.split(",")]
+        return [word for device in devices for word in ("--device", device)], count
     return ["--gpus", "all" if wanted == "all" else f'"device={wanted}"'], count
 
 

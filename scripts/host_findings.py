@@ -25,9 +25,14 @@ FINDINGS = {
         "driver", "the host's NVIDIA driver {driver} is too old for CUDA {cuda}, which needs "
         "{floor}",
         "update the driver to {floor} or newer and reboot", WARN),
+    "host-driver-ptx": Finding(
+        "driver", "the host's NVIDIA driver {driver} is too old for the GPU {name}: TensorFlow's "
+        "kernels for compute capability {capability} are PTX of CUDA {cuda}, which needs {floor}",
+        "update the driver to {floor} or newer and reboot", WARN),
     "host-smi-failed": Finding(
         "driver", "nvidia-smi fails: {message}",
-        "reboot after a driver update; else reinstall the driver of the running kernel", WARN),
+        "reboot after a driver update; else reinstall the driver of the running kernel; where it "
+        "is only slow, start the service nvidia-persistenced", WARN),
     "host-wsl": Finding(
         "driver", "this is WSL2 and no GPU is passed through (/dev/dxg is missing)",
         "install NVIDIA's driver in Windows, none in Linux, then wsl --update and wsl --shutdown",

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts import locks
 from scripts.host_findings import FINDINGS
@@ -16,7 +17,12 @@ Row, OK, INFO = rows.Row, rows.OK, rows.INFO
 NVIDIA_VENDOR = "0x10de"  # of PCI
 #: Where specifications lie when the engine does not say (CNCF's Container Device Interface).
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
-SMI = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+SMI = ("nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+#: For old drivers, whose nvidia-smi doesn't know compute_cap.
+SMI_OLD = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+#: Seconds: without nvidia-persistenced it starts each GPU anew.
+SMI_LIMIT = 60
+SMI_LINE = re.compile(r"(?P<name>.+?), *(?P<driver>\d+\.[\d.]+)(?:, *(?P<capability>.*))?")
 #: The toolkit's programs: the engine starts the first for `--gpus`, a person uses the second.
 HOOK, CTK = "nvidia-container-runtime-hook", "nvidia-ctk"
 
@@ -81,22 +87,35 @@ def is_wsl(host: Host) -> bool:
     return "microsoft" in host.machine.read("/proc/version").lower()
 
 
-def smi(host: Host) -> tuple[list[str], str, str]:
-    """Ask nvidia-smi.
+class Smi(NamedTuple):
+    """What nvidia-smi says.
 
-    :returns: the GPUs' names, the driver's version, and why it failed ("" where it did not).
+    :param failed: why it failed, "" where it did not.
+    :param capabilities: the GPUs' compute capabilities, (0, 0) where it does not tell one.
     """
+
+    names: list[str]
+    driver: str = ""
+    failed: str = ""
+    capabilities: list[tuple[int, ...]] = []
+
+
+def smi(host: Host) -> Smi:
+    """Ask nvidia-smi."""
     program = host.which(SMI[0])
     if not program:
-        return [], "", ""
-    done = output(program, *SMI[1:])
+        return Smi([])
+    done = output(program, *SMI[1:], limit=SMI_LIMIT)
+    if done and done.returncode and "compute_cap" in done.stdout + done.stderr:
+        done = output(program, *SMI_OLD[1:], limit=SMI_LIMIT)
     if done is None:
-        return [], "", "it does not answer"
-    lines = [line.rsplit(",", 1) for line in done.stdout.splitlines() if "," in line]
+        return Smi([], failed=f"no answer within {SMI_LIMIT} s")
+    lines = [found for line in done.stdout.splitlines() if (found := SMI_LINE.fullmatch(line))]
     if done.returncode or not lines:
         said = (done.stdout + done.stderr).strip().splitlines() or [f"status {done.returncode}"]
-        return [], "", said[0].strip().rstrip(".")
-    return [name.strip() for name, _ in lines], lines[0][1].strip(), ""
+        return Smi([], failed=said[0].strip().rstrip("."))
+    capabilities = [nvidia.parse(line["capability"] or "") or (0, 0) for line in lines]
+    return Smi([line["name"] for line in lines], lines[0]["driver"], "", capabilities)
 
 
 def driver(host: Host) -> tuple[Row, str]:
@@ -104,14 +123,14 @@ def driver(host: Host) -> tuple[Row, str]:
 
     :returns: its row, and its version ("" where there is none that works).
     """
-    names, version, failed = smi(host)
+    names, version, failed, capabilities = smi(host)
     kernel = nvidia.driver_of_kernel(host.machine.read("/proc/driver/nvidia/version"))
     major = cuda_major()
     floor = nvidia.show(nvidia.DRIVER_FLOORS[major])
     said = ", ".join(filter(None, [version or kernel, *names])) or "none"
 
     def finding(key: str, **values: object) -> tuple[Row, str]:
-        return findings.row(key, said, FINDINGS, floor=floor, **values), ""
+        return findings.row(key, said, FINDINGS, **{"floor": floor, **values}), ""
 
     if not kernel and not version:
         if is_wsl(host) and not host.machine.has("/dev/dxg"):
@@ -127,6 +146,12 @@ def driver(host: Host) -> tuple[Row, str]:
         return finding("host-smi-failed", message=failed)
     if nvidia.below_floor(version or kernel, major):
         return finding("host-driver-old", driver=version or kernel, cuda=major)
+    new = [pair for pair in zip(names, capabilities, strict=True) if pair[1] >= nvidia.PTX_FROM]
+    cuda, ptx_floor = max(nvidia.PTX_FLOORS.items())
+    if new and (nvidia.parse(version) or ptx_floor) < ptx_floor:
+        shown = ".".join(map(str, new[0][1]))
+        return finding("host-driver-ptx", driver=version, name=new[0][0], capability=shown,
+                       cuda=nvidia.show_cuda(cuda), floor=nvidia.show(ptx_floor))
     return Row("driver", OK, f"{said}; CUDA {major} needs {floor} or newer"), version or kernel
 
 
@@ -137,7 +162,9 @@ def nodes(host: Host) -> Row:
     said = ", ".join(found) or "none"
     if "/dev/dxg" in found:
         return Row("device nodes", OK, said)
-    for node in ("/dev/nvidia0", *(f"/dev/{name}" for name in machine.NODES)):
+    wanted = [f"/dev/{name}" for name in machine.NODES]
+    # A pod or a machine in a machine may have /dev/nvidia3 alone.
+    for node in wanted if host.machine.gpu_nodes() else ("/dev/nvidia0", *wanted):
         if node not in found:
             return findings.row("host-nodes", said, FINDINGS, node=node)
     return Row("device nodes", OK, said)

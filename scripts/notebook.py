@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -70,10 +71,13 @@ def settings(service: str = CPU) -> Settings:
     """
     result = answer("config", "--format", "json")
     if result.returncode:
-        cause = result.stderr.strip().splitlines()[-1]
+        cause = (result.stderr.strip().splitlines() or ["docker compose config failed"])[-1]
         raise Problem(f"the settings are not valid: {cause}", "mend .env or compose.yaml")
     config = json.loads(result.stdout)
     found = config["services"][service]
+    if not re.fullmatch(r"\d+:\d+", found["user"]):
+        raise Problem(f"the user {found['user']} is not two numbers",
+                      "set HOTHOUSE_UID and HOTHOUSE_GID in .env to those of id -u and id -g")
     work = next(v for v in found["volumes"] if v["type"] == "bind")
     gpu = None
     if service == CUDA:
@@ -199,15 +203,17 @@ def up(gpu: str | bool | None = None) -> None:
     :param gpu: None for the CPU image, True for the GPUs of the settings, else which.
     :raises Problem: see the functions above.
     """
+    # --gpu= is no word for the CPU: a variable that is empty by mistake.
+    wants = gpu is not None and gpu is not False
     engine.ensure()
     write_env()
-    now = settings(CUDA if gpu else CPU)
+    now = settings(CUDA if wants else CPU)
     chosen = dict(os.environ)
     if now.gpu:
         # Before a long build.
         chosen |= gpus.variables(now.gpu.driver, now.gpu.devices if gpu is True else str(gpu))
     prepare_work(now)
-    other = CPU if gpu else CUDA
+    other = CPU if wants else CUDA
     if state(other)[0]:
         print(f"+ docker compose rm --stop {other}", file=sys.stderr, flush=True)
         compose("rm", "--stop", "--force", other, capture_output=True)
@@ -226,7 +232,7 @@ def up(gpu: str | bool | None = None) -> None:
         if "No such image" in cause:
             raise Problem(f"the engine has no image {now.image}",
                           f"docker pull {now.image}, or mend "
-                          f"{'HOTHOUSE_CUDA_IMAGE' if gpu else 'HOTHOUSE_IMAGE'} in .env")
+                          f"{'HOTHOUSE_CUDA_IMAGE' if wants else 'HOTHOUSE_IMAGE'} in .env")
         raise Problem(cause, "mend that and run scripts/inv up again")
     wait_until_healthy(now)
     print(f"JupyterLab is ready; {now.work} is its folder work:\n\n    {address(now)}\n")

@@ -48,19 +48,23 @@ def pack(image: str, folder: str) -> None:
 
     :raises Problem: no such image, no room, or a folder that is not empty.
     """
-    target = place(folder)
-    if target.exists() and any(target.iterdir()):
-        raise Problem(f"{target} is not empty", "name a new folder")
+    target, whole = place(folder), False
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise Problem(f"{target} is no empty folder", "name a new folder")
     print(f"reading the digests of {image} …", file=sys.stderr, flush=True)
     try:
-        (target / "tree").mkdir(parents=True)
         with oci.open_image(image) as it:
+            (target / "tree").mkdir(parents=True)
             for name, key in (("manifest.json", it.digest), ("config.json", it.config_digest)):
                 (target / name).write_bytes(oci.whole(it.place, key))
         unpack(image, target / "tree")
+        whole = True
     except OSError as error:
         raise Problem(f"{target} can't be written: {error.strerror}",
                       "name a folder on a disk with room") from None
+    finally:
+        if not whole:  # what is left would keep the same command from working
+            shutil.rmtree(target, ignore_errors=True)
     print(f"Next: copy {target} and this checkout to the GPU host; there: "
           f"scripts/inv evidence --tree {target}")
 
@@ -141,13 +145,15 @@ def write_python(tree: Path, folder: Path, drivers: list[Path]) -> Path:
     links.mkdir()
     for library in drivers:
         (links / library.name).symlink_to(library)
+    # The tree's own first; prune.toml links the CUDA libraries into usr/lib.
+    paths = f"{tree / LIBRARIES}:{tree / 'usr/lib'}:{links}"
     program = folder / "python"
     # Started by its own path, so that Python starts its children by it, too.
     program.write_text("\n".join([
         "#!/bin/sh",
         f"PYTHONHOME={shlex.quote(str(tree / 'usr'))} exec {shlex.quote(str(tree / LINKER))} \\",
         f"    --argv0 {shlex.quote(str(program))} \\",
-        f"    --library-path {shlex.quote(f'{tree / LIBRARIES}:{links}')} \\",
+        f"    --library-path {shlex.quote(paths)} \\",
         f"    {shlex.quote(str((tree / PYTHON).resolve()))} \"$@\"",
         "",
     ]))

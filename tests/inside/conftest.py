@@ -6,7 +6,7 @@ A child image runs its parents' folders too::
     hothouse/tensorflow  python -B -m pytest /opt/tests/base /opt/tests/tensorflow
     hothouse/jupyter     the same and /opt/tests/jupyter
     the CUDA images      the same and /opt/tests/cuda /opt/tests/gpu
-    on a GPU             the same with HOTHOUSE_EXPECT_GPU=1
+    on a GPU             the same with HOTHOUSE_EXPECT_GPU=1 and HOTHOUSE_GPU_COUNT=N
 
 ``HOTHOUSE_LOCKS`` names the mounted lock files of the image and its parents (``os.pathsep``
 between them), ``HOTHOUSE_VARIANT`` is ``cpu`` (the default) or ``cuda``,
@@ -16,7 +16,9 @@ between them), ``HOTHOUSE_VARIANT`` is ``cpu`` (the default) or ``cuda``,
 
 import os
 import platform
+import sys
 
+import gpus
 import pytest
 from locks import Package, read
 
@@ -24,6 +26,16 @@ pytest_plugins = ("gpu_rules", "record")
 
 # TensorFlow takes all of a GPU's memory at its first use; the children of these tests need some.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_tf32():
+    """Let float32 be float32 on a GPU: results are compared with NumPy's and the CPU's.
+
+    Where no test has imported TensorFlow by now, none of this process does: it stays unimported.
+    """
+    if "tensorflow" in sys.modules and gpus.visible():
+        gpus.tensorflow().config.experimental.enable_tensor_float_32_execution(False)
 
 
 @pytest.fixture(scope="session")

@@ -7,60 +7,17 @@ import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from stages import CLOSED, NEW, OLD, SPEC, Stage
 
 from scripts import doctor, engine, host_gpu
 from scripts.host_findings import FINDINGS
 from scripts.paths import ROOT
 from scripts.shared import machine, nvidia, rows
 
-SMI = ROOT / "tests/standins/nvidia-smi"
-CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 OPEN = ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  "
         "(dvs-builder@U22)  Sun Jul 27\nGCC version:  gcc version 12.3.0\n")
-#: The part that counts of `docker info` on an engine of version 26, and of 28.
-OLD = {"ServerVersion": "26.1.5", "Runtimes": {"runc": {"path": "runc"}}}
-NEW = {
-    **OLD, "ServerVersion": "28.3.2", "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
-    "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"},
-                          {"Source": "cdi", "ID": "nvidia.com/gpu=all"}],
-}
-SPEC = "kind: nvidia.com/gpu\ncontainerEdits:\n- hostPath: /usr/lib/libcuda.so.550.54.15\n"
-
-
-class Stage:
-    """A machine in a folder: files below ``root``, programs in ``bin``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root, self.bin = folder / "root", folder / "bin"
-        self.bin.mkdir()
-        (self.root / "dev").mkdir(parents=True)
-
-    def write(self, name: str, text: str = "") -> None:
-        path = self.root / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def program(self, name: str) -> None:
-        shutil.copy(SMI, self.bin / name)
-
-    def driver(self, kernel: str = CLOSED) -> None:
-        """A machine with a driver that works."""
-        self.write("/proc/driver/nvidia/version", kernel)
-        self.program("nvidia-smi")
-        for name in ("nvidia0", "nvidiactl", "nvidia-uvm"):
-            self.write(f"/dev/{name}")
-
-    def pci(self) -> None:
-        self.write("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n")
-        self.write("/sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n")
-
-    def look(self, info: dict, elsewhere: str = "") -> dict[str, rows.Row]:
-        path = f"{self.bin}:/usr/bin:/bin"
-        host = host_gpu.Host(machine.Machine(self.root), path)
-        return {row.name: row for row in host_gpu.rows_of(host, info, elsewhere)}
 
 
 @pytest.fixture
@@ -120,6 +77,15 @@ def test_what_is_wrong_is_named(stage, prepare, info, wanted):
         assert not row.key or (row.cause and row.fix)
 
 
+def test_a_host_may_have_another_gpu_than_the_first(stage):
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.root / "dev/nvidia0").rename(stage.root / "dev/nvidia3")
+    assert keys(stage.look(OLD)) == []
+    (stage.root / "dev/nvidia3").unlink()
+    assert "/dev/nvidia0 is missing" in stage.look(OLD)["device nodes"].cause
+
+
 def test_nouveau_is_named(stage):
     stage.pci()
     stage.write("/sys/module/nouveau/version")
@@ -128,12 +94,25 @@ def test_nouveau_is_named(stage):
 
 @pytest.mark.parametrize(("said", "wanted"), [
     ("NVIDIA T4, 470.57.02", ["host-driver-old"]), ("NVIDIA T4, 525.60.13", []),
+    ("NVIDIA L4, 550.54.15, 8.9", []), ("NVIDIA H200, 550.54.15, 9.0", ["host-driver-ptx"]),
+    ("NVIDIA H200, 555.42.02, 9.0", []), ("NVIDIA H200, 550.54.15, [N/A]", []),
+    ("NVIDIA L4, 550.54.15, 8.9\nNVIDIA H200, 550.54.15, 9.0", ["host-driver-ptx"]),
 ])
 def test_the_hosts_driver_is_compared_with_the_floor(stage, monkeypatch, said, wanted):
     stage.driver()
     stage.program(host_gpu.HOOK)
     monkeypatch.setenv("STANDIN_SMI", said)
     assert keys(stage.look(OLD)) == wanted
+
+
+def test_an_old_nvidia_smi_is_asked_without_the_compute_capability(stage):
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.bin / "nvidia-smi").write_text(
+        "#!/bin/sh\ncase $1 in *compute_cap*)\n"
+        "echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2;; esac\n"
+        "echo 'Tesla K80, 470.57.02'\n")
+    assert keys(stage.look(OLD)) == ["host-driver-old"]
 
 
 def test_an_nvidia_smi_that_fails_is_quoted(stage, monkeypatch):
@@ -228,8 +207,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(tmp_path):
 def test_gpu_turns_the_hosts_warnings_into_failures(monkeypatch, tmp_path):
     stage = Stage(tmp_path)
     stage.driver()
-    host = host_gpu.Host(machine.Machine(stage.root), str(stage.bin))
-    monkeypatch.setattr(host_gpu, "here", lambda: host)
+    stage.become_this_host(monkeypatch, {})
     monkeypatch.setattr(engine, "ask", lambda: engine.Answer(None, "off"))
     statuses = {
         gpu: {row.key: row.status for row in doctor.look(gpu).found if row.key in FINDINGS}

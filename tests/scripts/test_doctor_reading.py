@@ -1,13 +1,17 @@
 """The image's doctor on machines that a folder stands for: what no container can be made to show,
 such as the host's driver in /proc. It tests our reading; it never counts as GPU evidence."""
 
+import io
 import re
+import time
 
 import pytest
 
+from scripts.paths import ROOT
 from scripts.shared import findings, load, machine, nvidia, rows
 
 gpu, noise, cli, measure = (load(name) for name in ("gpu", "noise", "cli", "measure"))
+checks, installed, probes = (load(name) for name in ("checks", "installed", "probes"))
 BUILT = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 GONE = {"loads": False,
@@ -17,7 +21,7 @@ GONE = {"loads": False,
 def facts(root, variant="cuda", cuda=None, nvml=None, **environ):
     seen = machine.Machine(root, environ)
     return gpu.Facts(seen, variant, 12, BUILT, cuda or GONE, nvml or {"loads": False},
-                     seen.gpu_nodes())
+                     seen.gpu_nodes(), built_cuda=12050)
 
 
 def write(root, name, text=""):
@@ -76,16 +80,98 @@ def test_memory_limits_of_both_versions_of_cgroups(tmp_path, limit, wanted):
 
 @pytest.mark.parametrize(("capability", "wanted"), [
     ((5, 2), "old"), ((6, 0), "native"), ((6, 1), "native"), ((7, 5), "native"),
-    ((8, 0), "native"), ((8, 6), "native"), ((8, 9), "native"), ((9, 0), "ptx"),
+    ((8, 0), "native"), ((8, 6), "native"), ((8, 9), "native"), ((9, 0), "mixed"),
     ((10, 0), "ptx"), ((12, 0), "ptx"), ((0, 0), "unknown"),
 ])
 def test_capabilities_against_a_build(capability, wanted):
     assert nvidia.coverage(capability, BUILT) == wanted
 
 
+def seen_by_cuda(*capabilities, cuda=12040):
+    """A driver's answer with a GPU of each capability."""
+    devices = [{"index": index, "name": "NVIDIA X", "capability": list(capability), "code": 0}
+               for index, capability in enumerate(capabilities)]
+    return {"loads": True, "path": "libcuda.so.1", "code": 0, "cuda": cuda, "devices": devices}
+
+
+@pytest.mark.parametrize(("capability", "cuda", "key"), [
+    ((9, 0), 12040, "driver-ptx"), ((9, 0), 12050, ""), ((9, 0), 13000, ""), ((9, 0), 0, ""),
+    ((12, 0), 12040, "driver-ptx"), ((8, 9), 12040, ""), ((8, 9), 12000, ""),
+])
+def test_ptx_needs_a_driver_of_the_builds_own_cuda(tmp_path, capability, cuda, key):
+    here = facts(tmp_path, cuda=seen_by_cuda(capability, cuda=cuda), nvml={"driver": "550.54.15"})
+    verdict = gpu.judge(here)
+    assert (verdict.state, verdict.key) == ("broken" if key else "works", key)
+    if key:
+        assert "550.54.15 knows CUDA up to 12.4, and" in gpu.line(here, verdict)["cause"]
+        assert "to 555.42.02 or newer" in gpu.line(here, verdict)["fix"]
+
+
+def test_a_gpu_that_needs_no_ptx_is_used_beside_one_that_cannot_have_it(tmp_path):
+    here = facts(tmp_path, cuda=seen_by_cuda((9, 0), (8, 0)))
+    assert gpu.judge(here).state == "works"
+    assert [bool(gpu.device_problem(here, device)) for device in here.devices] == [True, False]
+
+
+def test_a_driver_that_hangs_takes_no_longer_than_one_limit(tmp_path, monkeypatch):
+    hangs = tmp_path / "hangs.py"
+    hangs.write_text("import signal; signal.pause()\n")
+    monkeypatch.setattr(probes, "SCRIPT", str(hangs))
+    began = time.monotonic()
+    found = gpu.look(machine.Machine(tmp_path, {"CUDA_VISIBLE_DEVICES": "0"}), limit=1)
+    assert time.monotonic() - began < 1.9
+    assert found.cuda["wrong"] == found.nvml["wrong"] == "no answer within 1 s"
+
+
+def test_the_notebook_waits_longer_than_hothouse_gpu_does():
+    text = (ROOT / "images/jupyter/rootfs/etc/jupyter/jupyter_server_config.py").read_text()
+    # Eight GPUs of two seconds each fit; processes that the kernel does not let go take a few more.
+    assert 8 * 2 < gpu.QUICK_LIMIT < int(re.search(r"^GPU_LIMIT = (\d+)", text, re.M)[1]) - 10
+
+
+def test_a_gpu_that_cannot_be_asked_is_a_row_with_its_code(tmp_path):
+    row = checks.gpu(facts(tmp_path), {"index": 1, "code": 999})
+    assert (row.name, row.key) == ("GPU 1", "device-context")
+    assert "999 (CUDA_ERROR_UNKNOWN)" in row.cause
+
+
+def test_the_cuda_of_the_build_is_read_as_the_driver_counts(monkeypatch):
+    for said, number in (("12.5.1", 12050), ("12.9", 12090), ("", 0)):
+        monkeypatch.setattr(installed, "build_info", lambda said=said: {"cuda_version": said})
+        assert installed.built_cuda() == number
+
+
+@pytest.mark.parametrize(("value", "status", "key"), [
+    ("MIG-a,MIG-b", "warn", "visible-mig"), ("MIG-a", "info", ""),
+    ("0,7", "fail", "visible-absent"),
+])
+def test_a_second_mig_slice_is_no_gpu_that_is_absent(tmp_path, value, status, key):
+    here = facts(tmp_path, cuda=seen_by_cuda((8, 0)), CUDA_VISIBLE_DEVICES=value)
+    (row,) = checks.visibility(here)
+    assert (row.status, row.key) == (status, key)
+    assert key != "visible-mig" or row.cause.endswith("; MIG-b is not used")
+
+
 def test_a_build_without_ptx_does_not_run_on_what_is_newer():
     assert nvidia.coverage((9, 0), ["sm_80"]) == "old"
     assert nvidia.coverage((9, 0), ["sm_80", "sm_90a"]) == "native"
+
+
+@pytest.mark.parametrize(("capability", "key", "limit"), [
+    ((8, 9), "", measure.LIMIT), ((9, 0), "capability-mixed", measure.LIMIT),
+    ((10, 0), "capability-ptx", measure.LIMIT_PTX),
+])
+def test_hopper_compiles_for_seconds_and_what_is_newer_for_minutes(
+    tmp_path, monkeypatch, capability, key, limit
+):
+    here = facts(tmp_path, cuda=seen_by_cuda(capability, cuda=12050))
+    (device,) = here.devices
+    assert checks.gpu(here, device | {"memory": 1 << 30}).key == key
+    limits = []
+    monkeypatch.setattr(measure, "start", lambda kind, index, limit, log: (
+        limits.append(limit), measure.Child())[1])
+    measure.run(here, gpu.judge(here), 0, io.StringIO())
+    assert limits == [measure.LIMIT, limit]
 
 
 def test_versions_are_written_as_nvidia_writes_them():
@@ -104,6 +190,14 @@ def test_versions_are_written_as_nvidia_writes_them():
     " to register factory for plugin cuDNN when one has already been registered",
     "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with "
     "the appropriate compiler flags.",
+    "W0000 00:00:1753232013.68 24341 cuda_executor.cc:1811] could not open file to read NUMA node: "
+    "/sys/bus/pci/devices/0000:01:00.0/numa_node",
+    "Your kernel may have been built without NUMA support.",
+    "W0000 00:00:1753232013.68 24341 gpu_timer.cc:82] Delay kernel timed out: measured time has "
+    "sub-optimal accuracy. There may be a missing warmup execution, please investigate in Nsight "
+    "Systems.",
+    "W0000 00:00:1753232013.68 24341 service.cc:163]   StreamExecutor [0]: NVIDIA H200, Compute "
+    "Capability 9.0",
     "",
 ])
 def test_harmless_lines_are_dropped_everywhere(line):
@@ -166,6 +260,7 @@ def test_options_are_read_in_both_forms():
     assert cli.parse(["doctor", "--limit=7", "--quick"])[1] == {
         "quick": True, "json": False, "expect-gpu": False, "limit": 7.0}
     assert cli.parse(["doctor", "--limit", "7"])[1]["limit"] == 7.0
+    assert cli.parse(["gpu", "--limit=7"])[1] == {"json": False, "limit": 7.0}
     with pytest.raises(cli.Wrong):
         cli.parse(["doctor", "--limit", "0"])
 
@@ -198,6 +293,22 @@ def test_a_gpus_numbers_are_shown_with_the_ratio_to_the_cpu():
 def test_what_goes_wrong_while_computing_is_a_failure(works, child, key):
     found = judged(works=works, **child)
     assert key in [row.key for row in found if row.status == "fail"]
+
+
+def test_a_gpu_is_measured_under_the_number_that_tensorflow_gives_it(tmp_path, monkeypatch):
+    # TensorFlow leaves out what is older than its build, and counts what only lacks a driver.
+    here = facts(tmp_path, cuda=seen_by_cuda((5, 2), (9, 0), (8, 0)))
+    asked = []
+    monkeypatch.setattr(measure, "start", lambda kind, index, *_: (
+        asked.append((kind, index)), measure.Child())[1])
+    measure.run(here, gpu.judge(here), 0, io.StringIO())
+    assert asked == [("cpu", 0), ("gpu", 1)]
+
+
+def test_the_cpu_is_measured_without_a_gpu_in_sight(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert [measure.environment(kind)["CUDA_VISIBLE_DEVICES"] for kind in ("cpu", "gpu")] == [
+        "-1", "0"]
 
 
 def test_numbers_have_three_figures():

@@ -1,13 +1,17 @@
 """`inv evidence` makes no record without a GPU, and names the image's source. No engine needed."""
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from stages import NEW, Stage
 
-from scripts import evidence, gpu_record, unpacked
+from scripts import evidence, gpu_record, host_gpu, unpacked
 from scripts.problem import Problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +27,40 @@ def test_an_image_of_other_locks_names_the_revision_to_check_out():
               "org.opencontainers.image.revision": "abc", "io.hothouse.lock": "sha256:0"}
     with pytest.raises(Problem, match=r"other locks .* Fix: git checkout abc$"):
         evidence.source(labels, "x")
+
+
+TWO = "NVIDIA A100, 550.54.15, 8.0\nNVIDIA A100, 550.54.15, 8.0"
+
+
+@pytest.mark.parametrize(("driver", "wanted", "options", "count"), [
+    ("nvidia", "all", ["--gpus", "all"], 2),
+    ("nvidia", "0,1", ["--gpus", '"device=0,1"'], 2),
+    ("cdi", "all", ["--device", "nvidia.com/gpu=all"], 2),
+    ("cdi", "0,1", ["--device", "nvidia.com/gpu=0", "--device", "nvidia.com/gpu=1"], 2),
+    ("cdi", "1", ["--device", "nvidia.com/gpu=1"], 1),
+])
+def test_docker_run_is_given_each_gpu_that_is_asked_for(
+    tmp_path, monkeypatch, driver, wanted, options, count
+):
+    stage = Stage(tmp_path)
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    stage.become_this_host(monkeypatch, NEW)
+    monkeypatch.setenv("STANDIN_SMI", TWO)
+    assert evidence.gpus_of(driver, wanted) == (options, count)
+
+
+def test_gpus_are_counted_on_a_host_without_nvidia_smi(tmp_path, monkeypatch):
+    stage = Stage(tmp_path)
+    stage.driver()
+    stage.program(host_gpu.HOOK)
+    (stage.bin / "nvidia-smi").unlink()
+    stage.write("/dev/nvidia1")
+    stage.become_this_host(monkeypatch, NEW)
+    assert evidence.gpus_of("nvidia", "all") == (["--gpus", "all"], 2)
+    assert evidence.gpus_of("nvidia", "1") == (["--gpus", '"device=1"'], 1)
+    with pytest.raises(Problem, match=r"there is no GPU 2. Fix: choose from all, 0 \(/dev/nvidia0"):
+        evidence.gpus_of("nvidia", "2")
 
 
 def test_what_is_no_evidence_is_not_written(tmp_path, monkeypatch, capsys):
@@ -70,6 +108,49 @@ def test_a_packed_folder_whose_parts_do_not_belong_together_is_refused(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Problem, match="is not the configuration"):
         unpacked.check(tmp_path, "x")
+
+
+@pytest.mark.parametrize("part", ["oci.open_image", "unpack"])
+def test_an_image_that_cannot_be_packed_leaves_no_folder_behind(tmp_path, monkeypatch, part):
+    def fails(*_):
+        raise Problem("no such image", "build it")
+
+    image = SimpleNamespace(digest="sha256:1", config_digest="sha256:2", place=tmp_path)
+    monkeypatch.setattr(unpacked.oci, "open_image", lambda _: nullcontext(image))
+    monkeypatch.setattr(unpacked.oci, "whole", lambda *_: b"{}")
+    monkeypatch.setattr(f"scripts.unpacked.{part}", fails)
+    for _ in range(2):
+        with pytest.raises(Problem, match="no such image"):
+            unpacked.pack("x", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_is_no_folder_to_pack_into(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Problem, match="is no empty folder"):
+        unpacked.pack("x", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/", unpacked.LINKER).exists(), reason="no glibc of x86-64 here")
+def test_the_trees_python_opens_what_is_linked_into_usr_lib(tmp_path):
+    # This machine's linker and Python stand for an image's.
+    tree, name = tmp_path / "tree", "libhothouse-test.so.1"
+    python, stdlib = Path(sys.executable).resolve(), Path(os.__file__).parent
+    for link, real in ((unpacked.LIBRARIES, Path("/", unpacked.LIBRARIES)),
+                       (unpacked.PYTHON, python), (f"usr/lib/{stdlib.name}", stdlib)):
+        (tree / link).parent.mkdir(parents=True, exist_ok=True)
+        (tree / link).symlink_to(real)
+    package = tree / unpacked.SITE / "nvidia" / name
+    package.parent.mkdir(parents=True)
+    shutil.copy(Path("/", unpacked.LIBRARIES, "libdl.so.2").resolve(), package)
+    (tree / "usr/lib" / name).symlink_to(package)
+    program = unpacked.write_python(tree, tmp_path, [])
+    code = f"import ctypes; print(ctypes.CDLL({name!r}) and open('/proc/self/maps').read())"
+    done = subprocess.run([str(program), "-S", "-c", code], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"]}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(package) in done.stdout
 
 
 @pytest.mark.parametrize(("name", "is_driver"), [

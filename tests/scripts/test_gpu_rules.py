@@ -1,6 +1,7 @@
 """The rules of the in-container suite for a run with a GPU expected, on a machine without one.
 
-A run of pytest in a copy of the suite with made-up tests; there is no stand-in for a GPU here.
+A run of pytest in a copy of the suite with made-up tests; there is no stand-in for a GPU here, and
+one for TensorFlow only where a test says so.
 """
 
 import os
@@ -47,6 +48,29 @@ def run(tmp_path):
         )
 
     return go
+
+
+#: What a module called tensorflow needs to be asked for GPUs and told about TF32.
+TENSORFLOW = """
+from types import SimpleNamespace
+tf32 = []
+config = SimpleNamespace(
+    list_physical_devices=lambda kind: [SimpleNamespace(name="GPU:0")],
+    experimental=SimpleNamespace(enable_tensor_float_32_execution=tf32.append))
+"""
+
+
+def test_tf32_is_off_for_every_test_on_a_gpu_and_nobody_else_imports_tensorflow(run, tmp_path):
+    (tmp_path / "fake/tensorflow").mkdir(parents=True)
+    (tmp_path / "fake/tensorflow/__init__.py").write_text(TENSORFLOW)
+    path = str(tmp_path / "fake")
+    using = "import tensorflow\ndef test_it():\n    assert tensorflow.tf32 == [False]\n"
+    done = run({"tensorflow/test_one.py": using}, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "suite/tensorflow/test_one.py").unlink()
+    free = "import sys\ndef test_it():\n    assert 'tensorflow' not in sys.modules\n"
+    done = run({"base/test_two.py": free}, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_suite_without_gpu_tests_is_as_ever(run):

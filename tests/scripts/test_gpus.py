@@ -29,5 +29,11 @@ def test_gpus_that_do_not_exist_are_named_with_those_that_do(wanted, cause):
     assert "0 (NVIDIA A100), 1 (NVIDIA H100)" in caught.value.fix
 
 
+def test_where_nothing_tells_the_gpus_only_nonsense_is_refused():
+    gpus.check_names("7", [])
+    with pytest.raises(Problem, match='"first" names no GPU. Fix: choose from all, or a UUID'):
+        gpus.check_names("first", [])
+
+
 def test_another_error_of_compose_is_no_matter_of_gpus():
     assert gpus.complaint("Error response from daemon: No such image: x") is None

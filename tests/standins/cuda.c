@@ -4,6 +4,7 @@
    STANDIN_GPUS    "NAME|MAJOR.MINOR;NAME|MAJOR.MINOR", none by default
    STANDIN_CUINIT  what cuInit returns, or "crash" or "hang"
    STANDIN_CONTEXT what starting a context returns
+   STANDIN_CUDA    what cuDriverGetVersion says, 12040 (CUDA 12.4) by default
    CUDA_VISIBLE_DEVICES is followed as the real one does, for indexes. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +60,7 @@ int cuInit(unsigned flags) {
     return code ? code : count ? 0 : 100;
 }
 
-int cuDriverGetVersion(int *version) { *version = 12040; return 0; }
+int cuDriverGetVersion(int *version) { *version = number("STANDIN_CUDA", 12040); return 0; }
 int cuDeviceGetCount(int *n) { *n = count; return 0; }
 int cuDeviceGet(int *device, int index) { *device = seen[index]; return 0; }
 

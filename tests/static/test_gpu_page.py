@@ -38,5 +38,6 @@ def test_each_finding_about_gpus_is_on_the_page(key):
 
 
 def test_the_page_names_the_floor_that_is_checked():
-    floors = {nvidia.show(version) for version in nvidia.DRIVER_FLOORS.values()}
+    checked = [*nvidia.DRIVER_FLOORS.values(), *nvidia.PTX_FLOORS.values()]
+    floors = {nvidia.show(version) for version in checked}
     assert floors == set(re.findall(r"\b\d{3}\.\d{2,3}\.\d{2}\b", PAGE))

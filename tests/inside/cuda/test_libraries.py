@@ -43,6 +43,8 @@ ELSEWHERE = {
     r"libcask_profile_interface": "NVIDIA's own profiling of cuDNN, published nowhere",
     r"libcudart": "asked by its name without a version only where it is loaded already",
 }
+#: The driver's libraries, which are the host's.
+DRIVER = re.compile(r"lib(cuda|nvidia-ml|nvidia-ptxjitcompiler)\.so")
 
 
 def mapped(path: Path) -> mmap.mmap:
@@ -150,8 +152,24 @@ def test_ptxas_compiles_and_libdevice_lies_where_xla_looks(tmp_path):
     assert os.access(root / "bin/ptxas", os.X_OK)
 
 
+def test_the_host_knows_which_gpus_need_ptx_and_of_which_cuda():
+    from hothouse import installed, nvidia
+
+    assert installed.built_cuda() == max(nvidia.PTX_FLOORS)
+    shown = ".".join(map(str, nvidia.PTX_FROM))
+    assert f"compute_{shown.replace('.', '')}" in installed.capabilities()
+
+
 def test_the_driver_is_not_in_the_image():
     if os.environ.get("HOTHOUSE_EXPECT_GPU") != "1":
         with pytest.raises(OSError, match="libcuda.so.1"):
             ctypes.CDLL("libcuda.so.1")
-    assert not any(path.name.startswith("libcuda.so") for path in LIBRARIES)
+    # What NVIDIA's toolkit brings into a container is mounted file by file, or in a mounted folder.
+    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    own = []
+    for top in ("/usr", "/opt"):
+        for folder, _, files in os.walk(top):
+            paths = (Path(folder, name) for name in files if DRIVER.match(name))
+            own += [path for path in paths if not path.is_symlink()
+                    and not {str(path), *map(str, path.parents)} & mounts - {"/"}]
+    assert own == []

@@ -11,16 +11,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(gpus.LIMIT_S))
 
 
-@pytest.fixture(scope="session")
-def no_tf32():
-    """Let float32 be float32: results are compared with the CPU's."""
-    import tensorflow as tf
-
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-
-
 @pytest.fixture(autouse=True)
-def gpu(no_tf32):
+def gpu():
     """Fail with the cause where there is no GPU; return the name of the first one's device."""
     if not gpus.visible():
         pytest.fail(gpus.why_none(), pytrace=False)

@@ -16,7 +16,8 @@ def test_tensorflow_sees_as_many_gpus_as_the_driver_shows():
 
 
 def test_tensorflow_sees_as_many_gpus_as_were_asked_for():
-    asked = os.environ.get("HOTHOUSE_GPU_COUNT") or str(gpus.driver_device_count())
+    asked = os.environ.get("HOTHOUSE_GPU_COUNT", "")
+    assert asked.isdecimal(), "set HOTHOUSE_GPU_COUNT to how many GPUs this container was given"
     assert len(gpus.visible()) == int(asked)
 
 

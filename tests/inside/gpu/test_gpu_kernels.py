@@ -62,7 +62,7 @@ def test_a_convolution_by_cudnn_and_its_gradients(shape):
     arrays = _numbers(4, 20, 20, shape[2]), _numbers(*shape, seed=2)
     found = gpus.on(gpus.DEVICE, _convolution, *arrays)
     for one, other in zip(found, gpus.on("/CPU:0", _convolution, *arrays), strict=True):
-        assert _error(one, other) < 1e-5
+        assert _error(one, other) < 5e-5  # Winograd's transforms round more often
     # cuDNN's front library is loaded with TensorFlow; these only when it has something to do.
     assert gpus.mapped(r"libcudnn_(engines|cnn|ops|graph)")
 
@@ -139,6 +139,8 @@ def test_a_sparse_product_by_cusparse():
 def test_a_tridiagonal_system_by_cusparse():
     size = 50
     diagonals = np.stack([_numbers(size), 8 + _numbers(size, seed=2), _numbers(size, seed=3)])
+    # cuSPARSE's gtsv2 wants the two corners that lie outside the matrix to be zero.
+    diagonals[0, -1] = diagonals[2, 0] = 0
     right = _numbers(size, 3, seed=4)
     matrix = (np.diag(diagonals[1]) + np.diag(diagonals[0, :-1], 1)
               + np.diag(diagonals[2, 1:], -1))

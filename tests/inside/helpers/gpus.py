@@ -18,7 +18,7 @@ from wheels import SITE
 #: The device on which each test runs; those of several GPUs name them all.
 DEVICE = "/GPU:0"
 CHILDREN = Path(__file__).with_name("gpu_children.py")
-# A GPU newer than the build's kernels compiles them at the first use; that takes minutes, once.
+# A GPU newer than the build's kernels compiles them at the first use; that may take minutes, once.
 LIMIT_S = 900
 #: CUDA's answers to cuInit (CUresult in cuda.h), as far as a user can do something about them.
 INIT = {

@@ -19,8 +19,14 @@ NO_GPU = (
     r".*Cannot dlopen some GPU libraries\. .*",
     r".*Could not find cuda drivers on your machine, GPU will not be used\.",
 )
-# The CUDA build at the first use of a GPU: it names the device, which is no complaint.
-ON_A_GPU = (r"I0000 00:00:\S+ +\d+ gpu_device\.cc:\d+\] Created device .*",)
+# The CUDA build at the first use of a GPU: it names the device, and says whether the kernel tells
+# the GPU's NUMA node. Neither is a complaint.
+ON_A_GPU = (
+    r"I0000 00:00:\S+ +\d+ gpu_device\.cc:\d+\] Created device .*",
+    r".*successful NUMA node read .*",
+    r".*could not open file to read NUMA node.*",
+    r"Your kernel may have been built without NUMA support\.",
+)
 
 
 def _unexpected(text: str) -> list[str]:

@@ -87,8 +87,7 @@ def libcuda(facts: Facts) -> Row:
     if cuda.get("code"):
         return Row("libcuda", INFO, f"{cuda['path']}; cuInit says {nvidia.cu_name(cuda['code'])}")
     newest = cuda.get("cuda", 0)
-    return Row("libcuda", OK, f"{cuda['path']}; starts; for CUDA up to "
-               f"{newest // 1000}.{newest % 1000 // 10}")
+    return Row("libcuda", OK, f"{cuda['path']}; starts; for CUDA up to {nvidia.show_cuda(newest)}")
 
 
 def device_nodes(facts: Facts) -> Row:
@@ -116,6 +115,8 @@ def visibility(facts: Facts) -> Iterator[Row]:
             word, kind = words[len(facts.devices)]
             if kind == "nonsense":
                 row = findings.row("visible-nonsense", said, value=value, word=word)
+            elif kind == "mig":
+                row = findings.row("visible-mig", said, word=word)
             elif kind != "hide":
                 seen = len(facts.nvml.get("devices", [])) or len(facts.devices)
                 row = findings.row("visible-absent", said, **absent(value, word, seen))
@@ -175,7 +176,7 @@ def gpu(facts: Facts, device: dict) -> Row:
     """Describe one GPU and compare it with the build's kernels."""
     index = device["index"]
     if "name" not in device:
-        key, values = device_problem(facts, device) or ("device-context", {})
+        key, values = device_problem(facts, device)  # it has none only where it failed
         return findings.row(key, "cannot be asked", **values)
     capability = tuple(device["capability"])
     shown = "{}.{}".format(*capability)
@@ -189,10 +190,12 @@ def gpu(facts: Facts, device: dict) -> Row:
     match nvidia.coverage(capability, facts.built):
         case "native":
             return Row(f"GPU {index}", OK, f"{said}: the build has kernels for it ({built})")
-        case "ptx":
+        case "mixed" | "ptx" as covered:
             cache = facts.machine.environ.get("CUDA_CACHE_PATH") or "~/.nv/ComputeCache"
-            said = f"{said}: PTX only ({built}); the first start compiles"
-            return findings.row("capability-ptx", said, index=index, capability=shown, cache=cache)
+            said += (f": kernels for it, some as PTX ({built})" if covered == "mixed"
+                     else f": PTX only ({built}); the first start compiles")
+            return findings.row(f"capability-{covered}", said, index=index, capability=shown,
+                                cache=cache)
         case _:
             return findings.row("capability-unknown", said, index=index, name=device["name"])
 

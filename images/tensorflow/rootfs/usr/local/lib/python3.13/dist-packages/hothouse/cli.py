@@ -7,13 +7,14 @@ import os
 import sys
 
 USAGE = """usage: hothouse doctor [--quick] [--json] [--expect-gpu] [--limit SECONDS]
-       hothouse gpu [--json]
+       hothouse gpu [--json] [--limit SECONDS]
 
 doctor  look at the image, the driver, the GPUs and the limits, then time TensorFlow on each device
         --quick       look only
         --expect-gpu  exit with 1 unless a GPU computes (with --quick: unless one is usable)
         --limit       seconds that TensorFlow may take on one device (300; 1800 where it compiles)
 gpu     one line: which GPU is used, or why none
+        --limit       seconds that the driver may take (45)
 --json  print one JSON document instead of text"""
 
 
@@ -32,7 +33,7 @@ def parse(words: list[str]) -> tuple[str, dict[str, object]]:
     command, *rest = words
     known: dict[str, dict[str, object]] = {
         "doctor": {"quick": False, "json": False, "expect-gpu": False, "limit": 0.0},
-        "gpu": {"json": False},
+        "gpu": {"json": False, "limit": 0.0},
     }
     if command not in known:
         raise Wrong(f"there is no command {command!r}. Fix: hothouse doctor, or hothouse gpu")
@@ -54,9 +55,9 @@ def parse(words: list[str]) -> tuple[str, dict[str, object]]:
 
 def gpu(options: dict) -> int:
     """Print the one line; see :func:`hothouse.gpu.quick`."""
-    from hothouse.gpu import quick
+    from hothouse.gpu import QUICK_LIMIT, quick
 
-    answer = quick()
+    answer = quick(options["limit"] or QUICK_LIMIT)
     print(json.dumps(answer) if options["json"] else answer["line"])
     return 0 if answer["ok"] else 1
 

@@ -72,7 +72,9 @@ FINDINGS = {
         + RESTART),
     "libcuda-hangs": Finding(
         "libcuda", "the CUDA driver does not answer: {message}",
-        "look at the host's kernel log for lines with NVRM or Xid (sudo dmesg), then reboot it"),
+        "run it again: without the service nvidia-persistenced on the host the driver starts each "
+        "GPU anew, which takes seconds; else look at the host's kernel log for NVRM or Xid "
+        "(sudo dmesg), then reboot it"),
     "cuda-stub": Finding(
         "libcuda", "libcuda.so.1 is the toolkit's stub and no driver",
         "take the toolkit's folder stubs out of LD_LIBRARY_PATH"),
@@ -131,6 +133,9 @@ FINDINGS = {
     "visible-twice": Finding(
         "visibility", "CUDA_VISIBLE_DEVICES={value} names {word} twice, and CUDA then sees no GPU",
         "name each GPU once in CUDA_VISIBLE_DEVICES"),
+    "visible-mig": Finding(
+        "visibility", "CUDA uses one MIG slice for each process; {word} is not used",
+        "name one slice in CUDA_VISIBLE_DEVICES, and start a process for each", WARN),
     "visible-absent": Finding(
         "visibility", "CUDA_VISIBLE_DEVICES={value}: there is no GPU {word}; this container has "
         "{count}",
@@ -150,10 +155,19 @@ FINDINGS = {
         "GPU {index}", "the GPU {name} has compute capability {capability}, and this build begins "
         "at {first}",
         "use a newer GPU, or build TensorFlow from source for {capability}"),
+    "capability-mixed": Finding(
+        "GPU {index}", "some of the build's kernels for compute capability {capability} are PTX: "
+        "the driver compiles them at their first use, which takes seconds, once",
+        "nothing; a cache on a volume keeps them (CUDA_CACHE_PATH, now {cache})", INFO),
     "capability-ptx": Finding(
         "GPU {index}", "the build has no kernels for compute capability {capability}, only PTX: "
         "the first start compiles them, which takes minutes",
         "wait once; keep the cache on a volume (CUDA_CACHE_PATH, now {cache})", INFO),
+    "driver-ptx": Finding(
+        "GPU {index}", "the NVIDIA driver {driver} knows CUDA up to {cuda}, and TensorFlow's "
+        "kernels for compute capability {capability} are PTX of CUDA {built}, which it cannot "
+        "compile",
+        "update the host's driver to {floor} or newer, reboot it and start the container anew"),
     "capability-unknown": Finding(
         "GPU {index}", "the driver does not tell the compute capability of the GPU {name}",
         "run nvidia-smi on the host; update its driver", WARN),
@@ -192,7 +206,8 @@ FINDINGS = {
     # Measuring.
     "work-failed": Finding(
         "{device} {work}", "TensorFlow could not compute on the {device}: {message}",
-        "run hothouse doctor --quick for the cause; TensorFlow's own words are above"),
+        "TensorFlow's own words are above; where they name PTX or CUDA_ERROR, update the host's "
+        "driver"),
     "work-wrong": Finding(
         "{device} {work}", "TensorFlow computed a wrong result on the {device}: {message}",
         "run it again; if it stays, the {device} or its driver is broken: update or replace it"),

@@ -12,7 +12,8 @@ from hothouse.machine import NODES, Machine
 
 #: Values of NVIDIA_VISIBLE_DEVICES that give no GPU. CDI sets `void` although it gives one.
 NONE_GIVEN = ("", "none", "void")
-QUICK_LIMIT = 10.0  # seconds: a start of Jupyter waits for it
+#: Seconds. A driver may take two for each of eight GPUs; the notebook ends its wait after 60.
+QUICK_LIMIT = 45.0
 MISSING = "cannot open shared object file: No such file"
 
 
@@ -29,6 +30,7 @@ class Facts:
     nodes: list[str] = field(default_factory=list)
     denied: dict[str, OSError] = field(default_factory=dict)
     unhidden: int = 0  # GPUs that CUDA sees without CUDA_VISIBLE_DEVICES
+    built_cuda: int = 0  # the CUDA of TensorFlow's build, as cuDriverGetVersion counts
 
     @property
     def driver(self) -> str:
@@ -65,13 +67,14 @@ def look(machine: Machine, context: bool = False, limit: float = probes.LIMIT) -
     """Read the machine and ask the driver, both parts of it at once.
 
     :param context: also start a CUDA context on each GPU, which takes some 0.3 s for each.
-    :param limit: seconds that the driver may take.
+    :param limit: seconds that the driver may take in all.
     """
     environ = machine.environ
     cuda = probes.Probe("cuda", *(["context"] if context else []), environ=environ)
     nvml = probes.Probe("nvml", environ=environ)
     facts = Facts(
-        machine, installed.variant(), installed.cuda_major(), installed.capabilities(), {}, {}
+        machine, installed.variant(), installed.cuda_major(), installed.capabilities(), {}, {},
+        built_cuda=installed.built_cuda(),
     )
     facts.nodes = machine.gpu_nodes()
     for node in facts.nodes + [f"/dev/{name}" for name in NODES]:
@@ -80,7 +83,8 @@ def look(machine: Machine, context: bool = False, limit: float = probes.LIMIT) -
     facts.cuda, facts.nvml = cuda.answer(limit), nvml.answer(limit)
     if facts.cuda.get("loads") and not facts.devices and environ.get("CUDA_VISIBLE_DEVICES"):
         without = {k: v for k, v in environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-        facts.unhidden = len(probes.Probe("cuda", environ=without).answer(limit).get("devices", []))
+        again, rest = probes.Probe("cuda", environ=without), limit - cuda.age()
+        facts.unhidden = len(again.answer(max(5.0, rest)).get("devices", []))
     return facts
 
 
@@ -228,11 +232,18 @@ def device_problem(facts: Facts, device: dict) -> tuple[str, dict] | None:
         key = {2: "device-memory", 46: "device-busy"}.get(code, "device-context")
         return key, {"index": device["index"], "name": name, "code": nvidia.cu_name(code)}
     capability = tuple(device["capability"])
-    if nvidia.coverage(capability, facts.built) == "old":
+    values = {"index": device["index"], "name": name, "capability": "{}.{}".format(*capability)}
+    covered = nvidia.coverage(capability, facts.built)
+    if covered == "old":
         first = facts.built[0].partition("_")[2]
-        return "capability-old", {
-            "index": device["index"], "name": name, "capability": "{}.{}".format(*capability),
-            "first": f"{first[:-1]}.{first[-1]}",
+        return "capability-old", {**values, "first": f"{first[:-1]}.{first[-1]}"}
+    newest = facts.cuda.get("cuda", 0)
+    if covered in ("mixed", "ptx") and 0 < newest < facts.built_cuda:
+        floor = nvidia.PTX_FLOORS.get(facts.built_cuda)
+        built = nvidia.show_cuda(facts.built_cuda)
+        return "driver-ptx", {
+            **values, "driver": facts.driver or "on the host", "cuda": nvidia.show_cuda(newest),
+            "built": built, "floor": nvidia.show(floor) if floor else f"the one of CUDA {built}",
         }
     return None
 
@@ -257,7 +268,10 @@ def line(facts: Facts, verdict: Verdict) -> dict:
             "fix": row.fix, "key": verdict.key}
 
 
-def quick() -> dict:
-    """Look at this machine and return :func:`line`."""
-    facts = look(Machine(), limit=QUICK_LIMIT)
+def quick(limit: float = QUICK_LIMIT) -> dict:
+    """Look at this machine and return :func:`line`.
+
+    :param limit: seconds that the driver may take.
+    """
+    facts = look(Machine(), limit=limit)
     return line(facts, judge(facts))

@@ -54,6 +54,13 @@ def build_info() -> dict[str, object]:
     return dict(ast.literal_eval(found.group(1))) if found else {}
 
 
+def built_cuda() -> int:
+    """Return the CUDA that TensorFlow was built with, as cuDriverGetVersion counts: 12.5.1 is
+    12050. 0 where it is not known."""
+    found = re.match(r"(\d+)\.(\d+)", str(build_info().get("cuda_version", "")))
+    return int(found[1]) * 1000 + int(found[2]) * 10 if found else 0
+
+
 def capabilities() -> list[str]:
     """Return the compute capabilities that TensorFlow is built for: ``["sm_80", …]``."""
     return [str(name) for name in build_info().get("cuda_compute_capabilities", [])]

@@ -53,9 +53,13 @@ def run(facts: Facts, verdict: Verdict, limit: float, log: TextIO) -> Measured:
         return measured
     devices = [("CPU", "cpu", 0, limit or LIMIT)]
     if verdict.state == "works" and facts.variant == installed.CUDA:
-        usable = [d for d in facts.devices if not device_problem(facts, d)]
-        # TensorFlow counts the GPUs that it can use.
-        for number, device in enumerate(usable):
+        problems = [(device_problem(facts, device) or ("",))[0] for device in facts.devices]
+        # TensorFlow counts the GPUs that are not older than its build.
+        counted = [pair for pair in zip(facts.devices, problems, strict=True)
+                   if pair[1] != "capability-old"]
+        for number, (device, problem) in enumerate(counted):
+            if problem:
+                continue
             ptx = nvidia.coverage(tuple(device["capability"]), facts.built) == "ptx"
             span = limit or (LIMIT_PTX if ptx else LIMIT)
             devices.append((f"GPU {device['index']}", "gpu", number, span))
@@ -72,6 +76,16 @@ def run(facts: Facts, verdict: Verdict, limit: float, log: TextIO) -> Measured:
     return measured
 
 
+def environment(kind: str) -> dict[str, str]:
+    """Return the variables of workloads.py.
+
+    :param kind: ``cpu`` or ``gpu``.
+    """
+    found = {"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ, "KERAS_BACKEND": "tensorflow"}
+    # Keras compiles with XLA where it finds a GPU, be it hidden from TensorFlow or not.
+    return found | ({"CUDA_VISIBLE_DEVICES": "-1"} if kind == "cpu" else {})
+
+
 def start(kind: str, index: int, limit: float, log: TextIO) -> Child:
     """Run workloads.py on one device and wait for its end.
 
@@ -79,12 +93,11 @@ def start(kind: str, index: int, limit: float, log: TextIO) -> Child:
     """
     child = Child()
     reading, writing = os.pipe()
-    environ = {"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ, "KERAS_BACKEND": "tensorflow"}
     process = subprocess.Popen(
         # -P: a tensorflow.py in the current folder is not what is to be measured.
         [sys.executable, "-P", "-m", "hothouse.workloads", str(writing), kind, str(index)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        errors="replace", env=environ, pass_fds=(writing,), start_new_session=True,
+        errors="replace", env=environment(kind), pass_fds=(writing,), start_new_session=True,
     )
     os.close(writing)
 

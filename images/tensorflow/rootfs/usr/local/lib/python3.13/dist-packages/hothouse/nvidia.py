@@ -10,6 +10,14 @@ Version = tuple[int, ...]
 # toolkit's major version. From "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor
 # Version Compatibility" in NVIDIA's CUDA Toolkit Release Notes.
 DRIVER_FLOORS: dict[int, Version] = {12: (525, 60, 13)}
+# That does not hold for PTX: the driver compiles it, and knows no PTX that is newer than itself
+# (CUDA_ERROR_UNSUPPORTED_PTX_VERSION). So, for the CUDA that TensorFlow was built with, as
+# cuDriverGetVersion counts: the oldest driver of that very CUDA, by "CUDA Toolkit and Corresponding
+# Driver Versions" in the same notes.
+PTX_FLOORS: dict[int, Version] = {12050: (555, 42, 2)}
+# From this compute capability on some or all kernels of TensorFlow's build are PTX. The host can't
+# look into the image; a test in the image compares the two.
+PTX_FROM = (9, 0)
 
 # What TensorFlow's CUDA build opens, and what those need in turn: the file, the wheel that brings
 # it, and how it tells its version: "int", "size_t" and "pair" are ways to call the function, "xyz"
@@ -95,16 +103,22 @@ def below_floor(driver: str, major: int) -> Version | None:
     return floor if version and floor and version < floor else None
 
 
+def show_cuda(number: int) -> str:
+    """Write a version of CUDA as people do, from cuDriverGetVersion's number: ``12.5``."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def coverage(capability: tuple[int, int], built: list[str]) -> str:
     """Compare a GPU's compute capability with the kernels in a build.
 
     Machine code (sm_XY) runs on the same major version with an equal or higher minor one. PTX
     (compute_XY) is compiled by the driver for any capability from XY on (CUDA C++ Programming
     Guide, "Binary Compatibility" and "PTX Compatibility"). TensorFlow's compute_XY brings PTX for
-    all of its kernels and machine code for a few.
+    all of its kernels, and for XY itself also machine code: in 2.21's CUDA wheel for 249 of 1398
+    modules, with 95 % of the bytes; the driver compiles the others' 1.1 MB of PTX in seconds.
 
     :param built: such as ``["sm_80", "compute_90"]``.
-    :returns: ``native``, ``ptx``, ``old`` or ``unknown``.
+    :returns: ``native``, ``mixed`` (machine code and PTX), ``ptx``, ``old`` or ``unknown``.
     """
     if capability <= (0, 0) or not built:
         return "unknown"
@@ -118,7 +132,7 @@ def coverage(capability: tuple[int, int], built: list[str]) -> str:
         if kind == "sm" and have[0] == capability[0] and have[1] <= capability[1]:
             return "native"
         if kind == "compute" and have <= capability:
-            answer = "ptx"
+            answer = "mixed" if have == capability else "ptx"
     return answer
 
 

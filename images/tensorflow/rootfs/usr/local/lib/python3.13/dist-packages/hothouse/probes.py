@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 SCRIPT = str(Path(__file__).with_name("probe.py"))
-#: Seconds. Without a persistence daemon the driver takes a second or two for each GPU.
-LIMIT = 30.0
+#: Seconds. Without a persistence daemon the driver takes a second or two for each GPU, and each of
+#: a context's start as many again.
+LIMIT = 120.0
 
 
 class Probe:
@@ -24,6 +26,7 @@ class Probe:
         :param words: its arguments.
         :param environ: its environment, this process's own by default.
         """
+        self.began = time.monotonic()
         # Its own session: what hangs in the driver is ended with all its threads.
         self.process = subprocess.Popen(
             [sys.executable or "/usr/bin/python3", "-I", "-S", SCRIPT, *words],
@@ -32,14 +35,18 @@ class Probe:
             start_new_session=True,
         )
 
+    def age(self) -> float:
+        """Return the seconds since its start."""
+        return time.monotonic() - self.began
+
     def lines(self, limit: float = LIMIT) -> tuple[list[dict], str]:
         """Wait for its end.
 
-        :param limit: seconds.
+        :param limit: seconds from its start on, so that probes side by side share one limit.
         :returns: its lines, and what went wrong ("" where nothing did).
         """
         try:
-            out, _ = self.process.communicate(timeout=limit)
+            out, _ = self.process.communicate(timeout=max(0.1, limit - self.age()))
             status = self.process.returncode
             wrong = ""
         except subprocess.TimeoutExpired:
@@ -62,7 +69,7 @@ class Probe:
     def answer(self, limit: float = LIMIT) -> dict:
         """Wait for its end and return its one line; ``wrong`` is in it where it did not end well.
 
-        :param limit: seconds.
+        :param limit: seconds from its start on.
         """
         found, wrong = self.lines(limit)
         answer = found[-1] if found else {}
