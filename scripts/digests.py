@@ -46,7 +46,7 @@ class SmallBlobs:
         """The one entry: the containerd store calls an image by its manifest's digest."""
         return [{"digest": self.id}]
 
-    def open(self, digest: str, size: int | None = None) -> io.BytesIO:
+    def open(self, digest: str) -> io.BytesIO:
         """A small blob.
 
         :raises Problem: there is none with this digest.

@@ -153,10 +153,11 @@ def test_digests_of_no_commit_are_not_written_down(monkeypatch, revision):
 
 
 def test_an_image_is_read_from_what_the_engine_saves(monkeypatch):
+    packed, content = (f"sha256:{digit * 64}" for digit in "12")
     config = json.dumps({"os": "linux", "architecture": "amd64",
-                         "rootfs": {"diff_ids": ["sha256:d"]}}).encode()
+                         "rootfs": {"diff_ids": [content]}}).encode()
     inner = {"digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": len(config)}
-    manifest = json.dumps({"config": inner, "layers": [{"digest": "sha256:l", "size": 5}]}).encode()
+    manifest = json.dumps({"config": inner, "layers": [{"digest": packed, "size": 5}]}).encode()
     saved = {f"sha256:{hashlib.sha256(data).hexdigest()}": data for data in (config, manifest)}
     top = list(saved)[1]
     monkeypatch.setattr(digests.blobs, "inspect", lambda _: {"Id": top})
@@ -164,7 +165,7 @@ def test_an_image_is_read_from_what_the_engine_saves(monkeypatch):
     image = digests.image_of("a/b:c")
     assert (image.digest, image.config_digest) == (top, inner["digest"])
     [layer] = image.layers
-    assert (layer.digest, layer.diff_id, layer.size) == ("sha256:l", "sha256:d", 5)
+    assert (layer.digest, layer.diff_id, layer.size) == (packed, content, 5)
     monkeypatch.setattr(digests.manifests, "by_save", lambda _: {})
     with pytest.raises(Problem, match="the engine has no image a/b:c"):
         digests.image_of("a/b:c")

@@ -33,7 +33,7 @@ def few(_):
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
-    for name in ("__init__.py", "cli.py", "paths.py", "problem.py"):
+    for name in ("__init__.py", "cli.py", "paths.py", "printable.py", "problem.py"):
         shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts" / name)
     (tmp_path / "tasks.py").write_text(TASKS)
     return tmp_path

@@ -212,7 +212,7 @@ def test_what_an_image_says_cannot_print_a_verdict(tmp_path):
 
 def test_the_result_says_where_the_image_was_read(tmp_path, monkeypatch, capsys):
     path = oci_images.make(oci_images.layer({})).archive(tmp_path / "a@b.tar")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOTHOUSE_CWD", str(tmp_path))
     with pytest.raises(Problem, match="is no image of Hothouse"):
         verify.run("./a@b.tar")
     assert capsys.readouterr().out == "./a@b.tar is read from an OCI archive\n"
