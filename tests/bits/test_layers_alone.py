@@ -139,12 +139,14 @@ def bake_stages(
             "stages": {
                 "inherits": ["_image"], "context": "tests/bits", "tags": [tag],
                 "contexts": {stage: f"target:stage-{stage}" for stage in stages},
-                "dockerfile-inline": "\n".join(lines) + "\n",
+                # Not inline: buildx would leave it behind in the folder for temporary files.
+                "dockerfile": "../../.artifacts/stages.Dockerfile",
             },
         },
     }
     path = tree.root / ".artifacts" / "stages.json"
     path.write_text(json.dumps(extra))
+    path.with_suffix(".Dockerfile").write_text("\n".join(lines) + "\n")
     done = subprocess.run(
         ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--file", str(path),
          "--progress", "plain", "_builder", *(f"stage-{stage}" for stage in stages), "stages"],
