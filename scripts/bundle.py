@@ -26,7 +26,6 @@ from scripts.locks import Package, shown
 from scripts.paths import ARTIFACTS, ROOT, STORE
 from scripts.problem import Problem
 
-PLATFORM = "linux/amd64"
 VARIANTS = {"cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu", "cuda")}
 FORMAT = 1
 RECORD = ".artifacts/bundle"
@@ -126,7 +125,7 @@ def record_of(commit: str, variant: str) -> list[Member]:
         raise Problem("this clone is shallow, so which commit last changed the images is not known",
                       "git fetch --unshallow")
     about = {"format": FORMAT, "commit": commit, "revision": revision, "variant": variant,
-             "platform": PLATFORM, "epoch": locks.epoch(),
+             "platform": build.PLATFORM, "epoch": locks.epoch(),
              "pythons": [".".join(map(str, python)) for python in tools.PYTHONS]}
     return [
         of_bytes(f"{RECORD}/bundle.json", (json.dumps(about, indent=2) + "\n").encode()),
@@ -142,7 +141,7 @@ def packages_of(variant: str) -> list[Package]:
         package.sha256: package
         for path in locks.ALL
         for one in VARIANTS[variant]
-        for package in locks.read(path).select(PLATFORM, one)
+        for package in locks.read(path).select(build.PLATFORM, one)
     }
     return list(found.values())
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from invoke.exceptions import Exit
 
 from scripts import claims, compare, engine, fetch, locks, oci, source
+from scripts.build import PLATFORM
 from scripts.oci import Image
 from scripts.paths import STORE
 from scripts.printable import printable
@@ -30,7 +31,6 @@ GRADES = {
     METADATA: "same files, other metadata",
     DIFFERENT: "different",
 }
-PLATFORM = "linux/amd64"
 #: Bytes of disk that the engine takes for each byte of locked packages that it builds from: 0.54 GB
 #: of packages of jupyter-cpu became 4.8 GB of build cache and 0.4 GB of image (BuildKit 0.13).
 ROOM = 10
